@@ -1,0 +1,37 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Images to latents and back, the same for AutoencoderKL and AutoencoderTiny."""
+
+from __future__ import annotations
+
+import torch
+from diffusers import AutoencoderKL, AutoencoderTiny
+
+Autoencoder = AutoencoderKL | AutoencoderTiny
+
+
+def encode(vae: Autoencoder, images: torch.Tensor) -> torch.Tensor:
+    """Images (B, 3, H, W) in [-1, 1] -> latents (B, C, H/f, W/f), shifted and scaled as the config says.
+
+    The posterior's mode is taken, never a sample: a result is a function of its inputs.
+    """
+    encoded = vae.encode(images)
+    raw = encoded.latents if isinstance(vae, AutoencoderTiny) else encoded.latent_dist.mode()
+    return (raw - shift(vae)) * float(vae.config.scaling_factor)
+
+
+def decode(vae: Autoencoder, latents: torch.Tensor) -> torch.Tensor:
+    """Latents (B, C, h, w) -> images (B, 3, h*f, w*f) in [0, 1]."""
+    raw = latents / float(vae.config.scaling_factor) + shift(vae)
+    return (vae.decode(raw).sample / 2 + 0.5).clamp(0, 1)
+
+
+def shift(vae: Autoencoder) -> float:
+    """The config's shift_factor; autoencoders older than SD3 have none."""
+    return float(getattr(vae.config, "shift_factor", None) or 0.0)
+
+
+def downsampling(vae: Autoencoder) -> int:
+    """Pixels per latent along one side (8 for SD3)."""
+    tiny = isinstance(vae, AutoencoderTiny)
+    channels = vae.config.encoder_block_out_channels if tiny else vae.config.block_out_channels
+    return int(2 ** (len(channels) - 1))

@@ -1,0 +1,171 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A bundle: one directory that holds a whole model, in diffusers' layout, and its card."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+import yaml
+from diffusers import (
+    AutoencoderKL,
+    AutoencoderTiny,
+    FlowMatchEulerDiscreteScheduler,
+    SD3Transformer2DModel,
+)
+from huggingface_hub import save_torch_state_dict
+from safetensors.torch import save_file
+
+from diception_ros.imaging import Canvas
+from diception_ros.model.checkpoint import WEIGHTS, load_strict, read_safetensors, read_weights
+from diception_ros.model.points import PointEmbedder
+from diception_ros.model.prompts import PromptBank
+
+if TYPE_CHECKING:
+    from diception_ros.model.diception import Diception
+
+EMBEDDED_BUNDLE = Path(__file__).resolve().parents[1] / "bundles" / "embedded"
+POINT_ORDERS = ("row-col", "col-row")
+AUTOENCODERS = {"AutoencoderKL": AutoencoderKL, "AutoencoderTiny": AutoencoderTiny}
+SHARD_SIZE = "15MB"
+FILES = (
+    "bundle.yaml",
+    "transformer/config.json",
+    "vae/config.json",
+    "scheduler/scheduler_config.json",
+    "point_embedder.safetensors",
+    "prompts.safetensors",
+)
+
+
+@dataclass(frozen=True)
+class BundleInfo:
+    """The card of a bundle (bundle.yaml).
+
+    canvas: (height, width) in pixels the network runs at. point_order: the axis order of point
+    coordinates, "row-col" or "col-row" (the published code contradicts itself; see the README).
+    defaults: {task: {steps, guidance}}. categories: those with a semantic prompt in the bank.
+    training: what it was trained on, in words; metrics: {name: figure} as measured.
+    """
+
+    name: str
+    canvas: tuple[int, int]
+    point_order: str = "row-col"
+    defaults: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    categories: tuple[str, ...] = ()
+    licence: str = ""
+    source: str = ""
+    training: str = ""
+    metrics: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        Canvas(*self.canvas)
+        if self.point_order not in POINT_ORDERS:
+            raise ValueError(f"point_order must be one of {POINT_ORDERS}, got '{self.point_order}'")
+        for task, values in self.defaults.items():
+            if not set(values) <= {"steps", "guidance"}:
+                raise ValueError(f"defaults of '{task}': expected steps, guidance, got {values}")
+
+    def steps(self, task: str, fallback: int) -> int:
+        return int(self.defaults.get(task, {}).get("steps", fallback))
+
+    def guidance(self, task: str, fallback: float) -> float:
+        return float(self.defaults.get(task, {}).get("guidance", fallback))
+
+
+def read_bundle_info(bundle: str | Path) -> BundleInfo:
+    """The card; cheap, no weights are read. ValueError names the missing files or wrong fields."""
+    bundle = Path(bundle)
+    missing = [name for name in FILES if not (bundle / name).is_file()]
+    if missing:
+        raise ValueError(
+            f"{bundle} is not a bundle: missing {', '.join(missing)}; make one with "
+            "'diception convert' or use the embedded one"
+        )
+    values = yaml.safe_load((bundle / "bundle.yaml").read_text())
+    try:
+        values["canvas"] = tuple(values["canvas"])
+        values["categories"] = tuple(values.get("categories", ()))
+        return BundleInfo(**values)
+    except (TypeError, KeyError, ValueError) as error:
+        raise ValueError(f"{bundle / 'bundle.yaml'}: {error}") from error
+
+
+def read_parts(bundle: Path, dtype: torch.dtype) -> dict[str, Any]:
+    """All parts of a bundle on the CPU, as Diception's arguments."""
+    info = read_bundle_info(bundle)
+    point_state = read_safetensors(bundle / "point_embedder.safetensors")
+    points = PointEmbedder.from_state(point_state)
+    load_strict(points, point_state, "point_embedder.safetensors", dtype)
+    return {
+        "transformer": _read_module(bundle / "transformer", SD3Transformer2DModel, dtype),
+        "vae": _read_module(bundle / "vae", _autoencoder_class(bundle / "vae"), dtype),
+        "point_embedder": points,
+        "prompts": PromptBank.load(bundle / "prompts.safetensors", dtype),
+        "scheduler": FlowMatchEulerDiscreteScheduler.from_pretrained(bundle / "scheduler"),
+        "info": info,
+    }
+
+
+def save_bundle(model: Diception, path: str | Path, dtype: torch.dtype = torch.float16) -> None:
+    """Writes the model as a bundle, weights in dtype, in shards small enough for a repository.
+    The point embedder's Fourier matrix stays as it is: rounding it would move the points."""
+    path = Path(path)
+    path.mkdir(parents=True, exist_ok=True)
+    for name, part in (("transformer", model.transformer), ("vae", model.vae)):
+        save_module(part, path / name, dtype)
+    model.scheduler.save_pretrained(path / "scheduler")
+    save_points(model.point_embedder.state_dict(), path, dtype)
+    bank = model.prompts
+    PromptBank(bank.names, bank.embeds.to(dtype), bank.pooled.to(dtype)).save(
+        path / "prompts.safetensors"
+    )
+    write_bundle_info(model.info, path)
+
+
+def save_module(module: Any, path: Path, dtype: torch.dtype) -> None:
+    """Config and safetensors shards of a diffusers module, its tensors cast to dtype."""
+    path.mkdir(parents=True, exist_ok=True)
+    for old in path.glob("*.safetensors*"):
+        old.unlink()
+    module.save_config(path)
+    state = {name: tensor.to(dtype).cpu() for name, tensor in module.state_dict().items()}
+    pattern = f"{WEIGHTS}{{suffix}}.safetensors"
+    save_torch_state_dict(state, path, filename_pattern=pattern, max_shard_size=SHARD_SIZE)
+    for shard in path.glob("*.safetensors"):
+        shard.chmod(0o644)  # safetensors writes files that only their owner may read
+
+
+def save_points(state: Mapping[str, torch.Tensor], path: Path, dtype: torch.dtype) -> None:
+    """point_embedder.safetensors; the Gaussian matrix keeps its own precision."""
+    exact = "positional_encoding_gaussian_matrix"
+    tensors = {
+        name: (tensor if name == exact else tensor.to(dtype)).cpu().contiguous()
+        for name, tensor in state.items()
+    }
+    save_file(tensors, path / "point_embedder.safetensors")
+    (path / "point_embedder.safetensors").chmod(0o644)
+
+
+def write_bundle_info(info: BundleInfo, path: Path) -> None:
+    values = asdict(info)
+    values["canvas"], values["categories"] = list(info.canvas), list(info.categories)
+    text = yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=100)
+    (path / "bundle.yaml").write_text(text)
+
+
+def _autoencoder_class(path: Path) -> Any:
+    name = AutoencoderKL.load_config(path).get("_class_name", "AutoencoderKL")
+    if name not in AUTOENCODERS:
+        raise ValueError(f"{path}: expected one of {', '.join(AUTOENCODERS)}, found '{name}'")
+    return AUTOENCODERS[name]
+
+
+def _read_module(path: Path, kind: Any, dtype: torch.dtype) -> Any:
+    with torch.device("meta"):
+        module = kind.from_config(kind.load_config(path))
+    load_strict(module, read_weights(path), f"{path.name}/", dtype)
+    return module
