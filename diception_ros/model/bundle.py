@@ -47,7 +47,7 @@ class BundleInfo:
 
     canvas: (height, width) in pixels the network runs at. point_order: the axis order of point
     coordinates, "row-col" or "col-row" (the published code contradicts itself; see the README).
-    defaults: {task: {steps, guidance}}. categories: those with a semantic prompt in the bank.
+    defaults: {task: {steps, guidance}}.
     training: what it was trained on, in words; metrics: {name: figure} as measured.
     """
 
@@ -55,7 +55,6 @@ class BundleInfo:
     canvas: tuple[int, int]
     point_order: str = "row-col"
     defaults: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
-    categories: tuple[str, ...] = ()
     licence: str = ""
     source: str = ""
     training: str = ""
@@ -88,7 +87,6 @@ def read_bundle_info(bundle: str | Path) -> BundleInfo:
     values = yaml.safe_load((bundle / "bundle.yaml").read_text())
     try:
         values["canvas"] = tuple(values["canvas"])
-        values["categories"] = tuple(values.get("categories", ()))
         return BundleInfo(**values)
     except (TypeError, KeyError, ValueError) as error:
         raise ValueError(f"{bundle / 'bundle.yaml'}: {error}") from error
@@ -101,8 +99,8 @@ def read_parts(bundle: Path, dtype: torch.dtype) -> dict[str, Any]:
     points = PointEmbedder.from_state(point_state)
     load_strict(points, point_state, "point_embedder.safetensors", dtype)
     return {
-        "transformer": _read_module(bundle / "transformer", SD3Transformer2DModel, dtype),
-        "vae": _read_module(bundle / "vae", _autoencoder_class(bundle / "vae"), dtype),
+        "transformer": read_module(bundle / "transformer", SD3Transformer2DModel, dtype),
+        "vae": read_module(bundle / "vae", autoencoder_class(bundle / "vae"), dtype),
         "point_embedder": points,
         "prompts": PromptBank.load(bundle / "prompts.safetensors", dtype),
         "scheduler": FlowMatchEulerDiscreteScheduler.from_pretrained(bundle / "scheduler"),
@@ -126,7 +124,7 @@ def save_bundle(model: Diception, path: str | Path, dtype: torch.dtype = torch.f
     write_bundle_info(model.info, path)
 
 
-def save_module(module: Any, path: Path, dtype: torch.dtype) -> None:
+def save_module(module: Any, path: Path, dtype: torch.dtype, shard_size: str = SHARD_SIZE) -> None:
     """Config and safetensors shards of a diffusers module, its tensors cast to dtype."""
     path.mkdir(parents=True, exist_ok=True)
     for old in path.glob("*.safetensors*"):
@@ -134,7 +132,7 @@ def save_module(module: Any, path: Path, dtype: torch.dtype) -> None:
     module.save_config(path)
     state = {name: tensor.to(dtype).cpu() for name, tensor in module.state_dict().items()}
     pattern = f"{WEIGHTS}{{suffix}}.safetensors"
-    save_torch_state_dict(state, path, filename_pattern=pattern, max_shard_size=SHARD_SIZE)
+    save_torch_state_dict(state, path, filename_pattern=pattern, max_shard_size=shard_size)
     for shard in path.glob("*.safetensors"):
         shard.chmod(0o644)  # safetensors writes files that only their owner may read
 
@@ -152,19 +150,19 @@ def save_points(state: Mapping[str, torch.Tensor], path: Path, dtype: torch.dtyp
 
 def write_bundle_info(info: BundleInfo, path: Path) -> None:
     values = asdict(info)
-    values["canvas"], values["categories"] = list(info.canvas), list(info.categories)
+    values["canvas"] = list(info.canvas)
     text = yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=100)
     (path / "bundle.yaml").write_text(text)
 
 
-def _autoencoder_class(path: Path) -> Any:
+def autoencoder_class(path: Path) -> Any:
     name = AutoencoderKL.load_config(path).get("_class_name", "AutoencoderKL")
     if name not in AUTOENCODERS:
         raise ValueError(f"{path}: expected one of {', '.join(AUTOENCODERS)}, found '{name}'")
     return AUTOENCODERS[name]
 
 
-def _read_module(path: Path, kind: Any, dtype: torch.dtype) -> Any:
+def read_module(path: Path, kind: Any, dtype: torch.dtype) -> Any:
     with torch.device("meta"):
         module = kind.from_config(kind.load_config(path))
     load_strict(module, read_weights(path), f"{path.name}/", dtype)

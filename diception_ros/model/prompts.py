@@ -56,7 +56,8 @@ class PromptBank:
         path.chmod(0o644)
 
     @classmethod
-    def load(cls, path: Path, dtype: torch.dtype) -> PromptBank:
+    def load(cls, path: Path, dtype: torch.dtype | None = None) -> PromptBank:
+        """The bank of a file; dtype None keeps the file's own."""
         with safe_open(path, framework="pt") as file:
             names = (file.metadata() or {}).get("prompts")
             if names is None or set(file.keys()) != {"embeds", "pooled"}:
@@ -65,4 +66,6 @@ class PromptBank:
                     f"metadata, found {sorted(file.keys())}"
                 )
             embeds, pooled = file.get_tensor("embeds"), file.get_tensor("pooled")
-        return cls(json.loads(names), embeds.to(dtype), pooled.to(dtype))
+        return cls(
+            json.loads(names), embeds.to(dtype or embeds.dtype), pooled.to(dtype or pooled.dtype)
+        )

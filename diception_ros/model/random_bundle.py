@@ -68,7 +68,6 @@ def make_random_model(
     info = BundleInfo(
         name="random",
         canvas=canvas,
-        categories=("person", "chair"),
         training="random weights for tests: the answers mean nothing",
     )
     scheduler = FlowMatchEulerDiscreteScheduler(shift=3.0)

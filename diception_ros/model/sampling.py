@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 import torch
 from diffusers import FlowMatchEulerDiscreteScheduler
@@ -28,7 +29,7 @@ def check_sigmas(sigmas: Sequence[float]) -> list[float]:
     values = [float(sigma) for sigma in sigmas]
     if values and values[-1] != 0.0:
         values.append(0.0)
-    falling = all(a > b for a, b in zip(values, values[1:], strict=False))
+    falling = all(a > b for a, b in pairwise(values))
     if len(values) < 2 or not falling or values[0] > 1.0:
         raise ValueError(f"sigmas must fall strictly from at most 1 to 0, got {list(sigmas)}")
     return values
