@@ -194,7 +194,7 @@ class Diception(nn.Module):
             embeds.to(self.device, self.dtype),
             pooled.to(self.device, self.dtype),
             point_tokens,
-            sigmas,
+            torch.tensor(list(sigmas), dtype=torch.float32, device=self.device),
             guidance,
         )
 
@@ -205,7 +205,7 @@ class Diception(nn.Module):
         embeds: torch.Tensor,
         pooled: torch.Tensor,
         point_tokens: torch.Tensor,
-        sigmas: Sequence[float],
+        sigmas: torch.Tensor,
         guidance: float | torch.Tensor,
     ) -> torch.Tensor:
         """Tensors only, nothing looked up: what a graph captures. With guidance the conditions

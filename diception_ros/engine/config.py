@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How the engine runs: device, precision, batching. Validated on construction."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from diception_ros.imaging import Canvas
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+@dataclass(frozen=True)
+class EngineConfig:
+    """device: "auto" (CUDA where there is one), "cpu", "cuda" or "cuda:N". dtype: "auto" (bfloat16
+    where the device multiplies it in hardware, else float32) or a name. threads: CPU threads of
+    torch, None keeps torch's own choice. seed: of the fixed starting noise. graphs: capture CUDA
+    graphs (no effect on a CPU). max_batch: most requests in one transformer pass. canvas:
+    (height, width) in pixels instead of the bundle's own.
+    """
+
+    device: str = "auto"
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    threads: int | None = None
+    seed: int = 0
+    graphs: bool = True
+    max_batch: int = 8
+    canvas: tuple[int, int] | None = None
+
+    def __post_init__(self) -> None:
+        kind = self.device.partition(":")[0]
+        if kind not in ("auto", "cpu", "cuda"):
+            raise ValueError(f"device must be auto, cpu, cuda or cuda:N, got '{self.device}'")
+        if self.dtype != "auto" and self.dtype not in DTYPES:
+            raise ValueError(
+                f"dtype must be auto or one of {', '.join(DTYPES)}, got '{self.dtype}'"
+            )
+        if self.max_batch < 1:
+            raise ValueError(f"max_batch must be at least 1, got {self.max_batch}")
+        if self.threads is not None and self.threads < 1:
+            raise ValueError(f"threads must be at least 1, got {self.threads}")
+        if self.canvas is not None:
+            Canvas(*self.canvas)
+
+    def resolve_device(self) -> torch.device:
+        """The device to use. ValueError when CUDA is asked for and absent: never a silent CPU."""
+        if self.device == "auto":
+            return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        device = torch.device(self.device)
+        if device.type == "cuda" and not torch.cuda.is_available():
+            raise ValueError(
+                f"device '{self.device}' was asked for but this torch {torch.__version__} sees no "
+                "CUDA GPU: check nvidia-smi and install a CUDA build of torch, or use device 'cpu'"
+            )
+        if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+            raise ValueError(
+                f"device '{self.device}' was asked for, there are {torch.cuda.device_count()} GPUs"
+            )
+        return device
+
+    def resolve_dtype(self, device: torch.device) -> torch.dtype:
+        if self.dtype != "auto":
+            return DTYPES[self.dtype]
+        if device.type == "cuda":
+            return torch.bfloat16
+        return torch.bfloat16 if cpu_multiplies_bfloat16() else torch.float32
+
+
+def cpu_multiplies_bfloat16() -> bool:
+    """Whether the CPU has bfloat16 matrix instructions (AVX512-BF16 or AMX)."""
+    info = Path("/proc/cpuinfo")
+    flags = info.read_text() if info.is_file() else ""
+    return "avx512_bf16" in flags or "amx_bf16" in flags
