@@ -60,7 +60,10 @@ def depth_affine(
     ValueError when the shapes differ or under two pixels are valid.
     """
     chosen = _valid_truth(disparity, truth_m, valid, at_least=2)
-    source, truth = disparity[chosen].astype(np.float64), truth_m[chosen].astype(np.float64)
+    source, truth = (
+        disparity[chosen].astype(np.float64),
+        truth_m[chosen].astype(np.float64),
+    )
     design = np.stack([source, np.ones_like(source)], axis=1)
     (scale, shift), *_ = np.linalg.lstsq(design, 1.0 / truth, rcond=None)
     aligned = np.maximum(scale * source + shift, MIN_DISPARITY)
@@ -78,7 +81,10 @@ def depth_metric(meters: Float, truth_m: Float, valid: Bool | None = None) -> De
     coverage = float(answered.sum() / chosen.sum())
     if not answered.any():
         return DepthScores(float("nan"), float("nan"), float("nan"), 0.0, METRIC)
-    found, truth = meters[answered].astype(np.float64), truth_m[answered].astype(np.float64)
+    found, truth = (
+        meters[answered].astype(np.float64),
+        truth_m[answered].astype(np.float64),
+    )
     return _depth_scores(found, truth, coverage, METRIC)
 
 
@@ -144,7 +150,11 @@ def semantic_miou(
 
 
 def keypoint_recall(
-    points: Float, truth: Float, box: tuple[float, float, float, float], *, within: float = 0.1
+    points: Float,
+    truth: Float,
+    box: tuple[float, float, float, float],
+    *,
+    within: float = 0.1,
 ) -> float:
     """Share of true keypoints with a found one of its own within `within` x the box's longer side.
 
@@ -163,7 +173,10 @@ def keypoint_recall(
 
 
 def _depth_scores(
-    found: npt.NDArray[np.float64], truth: npt.NDArray[np.float64], coverage: float, protocol: str
+    found: npt.NDArray[np.float64],
+    truth: npt.NDArray[np.float64],
+    coverage: float,
+    protocol: str,
 ) -> DepthScores:
     ratio = np.maximum(found / truth, truth / found)
     return DepthScores(

@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`diception <command>`: parse, call, print. Nothing heavy is imported before a command runs."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from diception_ros.cli.convert import convert
+from diception_ros.cli.demo import demo
+from diception_ros.cli.demo_publish import demo_publish
+from diception_ros.cli.doctor import doctor
+from diception_ros.cli.infer import infer
+from diception_ros.cli.prompts import add
+
+USER_ERROR = 2
+
+app = typer.Typer(
+    name="diception",
+    help="One network, every dense perception task: depth, normals, masks, keypoints.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+prompts_app = typer.Typer(help="The prompts a bundle knows.", no_args_is_help=True)
+prompts_app.command("add")(add)
+app.add_typer(prompts_app, name="prompts")
+app.command("infer")(infer)
+app.command("doctor")(doctor)
+app.command("convert")(convert)
+app.command("demo")(demo)
+app.command("demo-publish")(demo_publish)
+
+
+@app.callback()
+def options(
+    debug: Annotated[bool, typer.Option(help="Show where an error was raised.")] = False,
+) -> None:
+    """One network, every dense perception task: depth, normals, masks, keypoints."""
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Runs one command; the exit status. What a user did wrong is one line on stderr and 2."""
+    try:
+        return int(app(list(arguments), prog_name="diception", standalone_mode=False) or 0)
+    except (typer.TyperException, ValueError, OSError) as error:
+        if "--debug" in arguments:
+            raise
+        # typer's message of a bare "diception" is the whole help text, meant to be read as such.
+        is_help = type(error).__name__ == "NoArgsIsHelpError"
+        text = str(error) if is_help else f"diception: {' '.join(str(error).split())}"
+        print(text, file=sys.stderr)
+        return USER_ERROR
+    except typer.Abort:
+        print("diception: stopped", file=sys.stderr)
+        return 130
+
+
+def main() -> None:
+    """The console script."""
+    sys.exit(run(sys.argv[1:]))

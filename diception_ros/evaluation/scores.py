@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The demo's figures: how fast every output came, and how right it was where the truth is known."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from diception_ros.evaluation import metrics
+from diception_ros.evaluation.material import DemoFrame
+
+Answers = Mapping[str, npt.NDArray[Any]]
+"""Arrays by output name (OUTPUTS) that answer one frame."""
+
+OUTPUTS = {
+    "depth": "/diception/disparity_relative/image",
+    "metric depth": "/diception/depth/image",
+    "normal": "/diception/normals/image",
+    "entity": "/diception/entity/mask",
+    "semantic": "/diception/semantic/mask",
+    "point": "/diception/point/mask",
+}
+"""The array that holds each answer, by the name it has in the table."""
+
+SMALLEST_INSTANCE = 100
+"""px; smaller true objects are left out of the entity score."""
+
+
+@dataclass(frozen=True)
+class Score:
+    """One figure of one frame. group: "rendered" or "photographs"; never averaged together."""
+
+    output: str
+    metric: str
+    group: str
+    value: float
+
+
+@dataclass(frozen=True)
+class Summary:
+    """The mean of one metric over the frames of a group that have that truth."""
+
+    output: str
+    metric: str
+    group: str
+    value: float
+    frames: int
+
+
+@dataclass(frozen=True)
+class Timing:
+    """messages and rate (Hz) of the phase at a fixed rate; latency in ms from the image's stamp to
+    the recorder, over all phases: median and 95th percentile."""
+
+    output: str
+    messages: int
+    rate: float
+    p50: float
+    p95: float
+
+
+def score_frame(frame: DemoFrame, answers: Answers) -> list[Score]:
+    """Every figure that the frame's truth and the answers at hand allow."""
+    group = "rendered" if frame.sequence else "photographs"
+    found: list[tuple[str, str, float]] = []
+    if frame.depth_m is not None:
+        found += _depth(frame.depth_m, answers)
+    if frame.normals is not None and "normal" in answers:
+        normal = metrics.normals(answers["normal"], frame.normals)
+        found.append(("normal", "mean angle, deg", normal.mean))
+        found.append(("normal", "within 11.25 deg", normal.within_11))
+    if frame.ids is not None and "entity" in answers:
+        best = metrics.mean_best_iou(answers["entity"], frame.ids, min_area=SMALLEST_INSTANCE)
+        found.append(("entity", "mean best IoU", best))
+    if frame.point_mask is not None and "point" in answers:
+        found.append(("point", "IoU", metrics.mask_iou(answers["point"] > 0, frame.point_mask)))
+    if frame.category_mask is not None and "semantic" in answers:
+        classes, truth = answers["semantic"] > 0, frame.category_mask
+        found.append(("semantic", f"IoU {frame.category}", metrics.mask_iou(classes, truth)))
+    return [Score(output, metric, group, value) for output, metric, value in found]
+
+
+def _depth(truth: npt.NDArray[np.float32], answers: Answers) -> list[tuple[str, str, float]]:
+    found = []
+    if "depth" in answers:
+        affine = metrics.depth_affine(answers["depth"], truth)
+        found.append(("depth", f"AbsRel, {affine.protocol} aligned", affine.abs_rel))
+        found.append(("depth", f"delta1, {affine.protocol} aligned", affine.delta1))
+    if "metric depth" in answers:
+        absolute = metrics.depth_metric(answers["metric depth"], truth)
+        found.append(("metric depth", "AbsRel, metres", absolute.abs_rel))
+        found.append(("metric depth", "delta1, metres", absolute.delta1))
+    return found
+
+
+def summarize(scores: Iterable[Score]) -> list[Summary]:
+    """Means by output, metric and group, in the order in which they first came; NaN is left out."""
+    grouped: dict[tuple[str, str, str], list[float]] = defaultdict(list)
+    for score in scores:
+        if np.isfinite(score.value):
+            grouped[(score.output, score.metric, score.group)].append(score.value)
+    return [Summary(*key, float(np.mean(values)), len(values)) for key, values in grouped.items()]
+
+
+def timing(
+    output: str,
+    arrivals: Sequence[tuple[int, int]],
+    phase: Sequence[int],
+    seconds: float,
+) -> Timing:
+    """arrivals: (stamp, received) in ns of one output; phase: the stamps shown at a fixed rate over
+    `seconds`."""
+    during = set(phase)
+    messages = sum(stamp in during for stamp, _ in arrivals)
+    latencies = [(received - stamp) / 1e6 for stamp, received in arrivals] or [float("nan")]
+    p50, p95 = np.percentile(latencies, [50, 95])
+    return Timing(output, messages, messages / seconds if seconds else 0.0, float(p50), float(p95))

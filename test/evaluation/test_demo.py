@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The orchestration, with stand-ins for the three processes: no ROS needed."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from diception_ros.evaluation import demo
+from diception_ros.evaluation.demo import DemoError, DemoPlan, Shown, node_arguments, run_demo
+
+CAMERA = """
+import json
+print("a line that is not an event")
+for event in {events!r}:
+    print(json.dumps(event), flush=True)
+"""
+RECORDER = """
+import pathlib, signal, sys, threading
+ended = threading.Event()
+signal.signal(signal.SIGINT, lambda *_: ended.set())
+bag = pathlib.Path(sys.argv[sys.argv.index("--out") + 1])
+ended.wait()
+bag.mkdir()
+(bag / "metadata.yaml").touch()
+"""
+WAITING = "import threading; threading.Event().wait()"
+FRAME = {"event": "frame", "frame": 1, "stamp": 5, "phase": "paced"}
+
+
+@pytest.fixture
+def stand_ins(tmp_path, monkeypatch):
+    """Writes modules of the given sources and lets the demo start those."""
+
+    def install(camera, node=WAITING, recorder=RECORDER):
+        for name, source in (("camera", camera), ("node", node), ("recorder", recorder)):
+            (tmp_path / f"stand_in_{name}.py").write_text(source)
+        monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+        monkeypatch.setattr(demo, "PUBLISHER", "stand_in_camera")
+        monkeypatch.setattr(demo, "NODE", "stand_in_node")
+        monkeypatch.setattr(demo, "RECORDER", "stand_in_recorder")
+        return DemoPlan(out=tmp_path)
+
+    return install
+
+
+def test_events_become_what_was_shown(stand_ins):
+    plan = stand_ins(CAMERA.format(events=[{"event": "ready"}, FRAME, {"event": "done"}]))
+    seen = []
+    assert run_demo(plan, lambda event: seen.append(event["event"])) == [Shown(1, 5, "paced")]
+    assert seen == ["ready", "frame", "done"]
+
+
+def test_a_node_that_dies_is_named_with_its_last_words(stand_ins):
+    plan = stand_ins(WAITING, node="raise SystemExit('no such bundle')")
+    with pytest.raises(DemoError, match="the node process ended early: no such bundle"):
+        run_demo(plan, lambda event: None)
+
+
+def test_an_error_of_the_camera_is_passed_on(stand_ins):
+    plan = stand_ins(CAMERA.format(events=[{"event": "error", "text": "no answer within 3 s"}]))
+    with pytest.raises(DemoError, match="no answer within 3 s"):
+        run_demo(plan, lambda event: None)
+
+
+def test_a_camera_that_stops_halfway_is_an_error(stand_ins):
+    plan = stand_ins(CAMERA.format(events=[FRAME]) + "raise SystemExit('boom')")
+    with pytest.raises(DemoError, match="the camera process ended early: boom"):
+        run_demo(plan, lambda event: None)
+
+
+def test_a_recorder_without_a_bag_is_an_error(stand_ins):
+    plan = stand_ins(CAMERA.format(events=[{"event": "done"}]), recorder=WAITING)
+    with pytest.raises(DemoError, match="the recorder left no bag"):
+        run_demo(plan, lambda event: None)
+
+
+def test_node_arguments_are_yaml_values():
+    arguments = node_arguments({"tasks": ["depth"], "autostart": True, "scale.source": "reference"})
+    assert arguments[0] == "--ros-args"
+    assert "image:=/camera/image" in arguments
+    assert 'tasks:=["depth"]' in arguments
+    assert "autostart:=true" in arguments
+    assert 'scale.source:="reference"' in arguments
+
+
+def test_processes_run_in_this_python(stand_ins, tmp_path):
+    source = (
+        f"import sys, pathlib; pathlib.Path({str(tmp_path / 'who')!r}).write_text(sys.executable)\n"
+    )
+    plan = stand_ins(source + CAMERA.format(events=[{"event": "done"}]))
+    run_demo(plan, lambda event: None)
+    assert Path((tmp_path / "who").read_text()).resolve() == Path(sys.executable).resolve()
