@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
+from typing import TypeAlias
+
 import torch
 from diffusers import AutoencoderKL, AutoencoderTiny
 
-Autoencoder = AutoencoderKL | AutoencoderTiny
+Autoencoder: TypeAlias = AutoencoderKL | AutoencoderTiny
 
 
 def encode(vae: Autoencoder, images: torch.Tensor) -> torch.Tensor:
@@ -16,13 +18,15 @@ def encode(vae: Autoencoder, images: torch.Tensor) -> torch.Tensor:
     """
     encoded = vae.encode(images)
     raw = encoded.latents if isinstance(vae, AutoencoderTiny) else encoded.latent_dist.mode()
-    return (raw - shift(vae)) * float(vae.config.scaling_factor)
+    latents: torch.Tensor = (raw - shift(vae)) * float(vae.config.scaling_factor)
+    return latents
 
 
 def decode(vae: Autoencoder, latents: torch.Tensor) -> torch.Tensor:
     """Latents (B, C, h, w) -> images (B, 3, h*f, w*f) in [0, 1]."""
     raw = latents / float(vae.config.scaling_factor) + shift(vae)
-    return (vae.decode(raw).sample / 2 + 0.5).clamp(0, 1)
+    images: torch.Tensor = (vae.decode(raw).sample / 2 + 0.5).clamp(0, 1)
+    return images
 
 
 def shift(vae: Autoencoder) -> float:

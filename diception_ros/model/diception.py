@@ -63,11 +63,13 @@ class Diception(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        return next(self.transformer.parameters()).device
+        device: torch.device = next(self.transformer.parameters()).device
+        return device
 
     @property
     def dtype(self) -> torch.dtype:
-        return next(self.transformer.parameters()).dtype
+        dtype: torch.dtype = next(self.transformer.parameters()).dtype
+        return dtype
 
     def velocity(
         self,

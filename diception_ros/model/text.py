@@ -97,7 +97,7 @@ def _tokens(tokenizer: Any, prompts: Sequence[str], length: int) -> torch.Tensor
 
 @torch.no_grad()
 def _batches(run: Callable[[torch.Tensor], Any], ids: torch.Tensor) -> list[Any]:
-    return [run(batch) for batch in ids.split(BATCH)]
+    return [run(ids[start : start + BATCH]) for start in range(0, len(ids), BATCH)]
 
 
 def _report(name: str, progress: Progress) -> None:

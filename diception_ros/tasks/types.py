@@ -98,11 +98,12 @@ class Instances:
 
 @dataclass(frozen=True)
 class Keypoints:
-    """points (N, 2) float32 pixels (x, y), scores (N,) float32 in [0, 1].
+    """points (N, 2) float32 pixels (x, y), scores (N,) float32 in [0, 1], size (H, W) of the image.
     Joint types are not encoded by the network, so there are none here."""
 
     points: Float
     scores: Float
+    size: tuple[int, int]
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tasks that a user describes in YAML: a name, a prompt and the kind of picture."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from diception_ros.tasks import depth, point
+from diception_ros.tasks.types import Colours, Disparity, Float, Mask, Task
+
+NAME = re.compile(r"[a-z][a-z0-9_]*")
+FIELDS = {"name", "prompt", "kind", "steps", "guidance", "options"}
+
+
+def encode_colours(target: Colours, rng: np.random.Generator | None = None) -> Float:
+    return target.rgb.astype(np.float32)
+
+
+def decode_colours(colours: Float) -> Colours:
+    return Colours(colours.astype(np.float32))
+
+
+KINDS: dict[str, tuple[Any, Any, type]] = {
+    "mask": (point.encode, point.decode, Mask),
+    "disparity": (depth.encode, depth.decode, Disparity),
+    "colour": (encode_colours, decode_colours, Colours),
+}
+
+
+def load_tasks(path: str | Path, taken: Mapping[str, Task] | None = None) -> dict[str, Task]:
+    """Tasks of a YAML file: a list of {name, prompt, kind: mask | disparity | colour, and if wished
+    steps, guidance, options}. taken: tasks whose names may not be used again.
+
+    ValueError names the file, the entry and what is wrong with it.
+    """
+    path = Path(path)
+    try:
+        entries = yaml.safe_load(path.read_text())
+    except (OSError, yaml.YAMLError) as error:
+        raise ValueError(f"{path}: cannot be read as YAML: {error}") from error
+    if not isinstance(entries, list):
+        raise ValueError(f"{path}: expected a list of tasks, found {type(entries).__name__}")
+    tasks: dict[str, Task] = {}
+    for number, entry in enumerate(entries, start=1):
+        try:
+            task = make_task(entry)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{path}: task {number}: {error}") from error
+        if task.name in tasks or task.name in (taken or {}):
+            raise ValueError(f"{path}: task {number}: the name '{task.name}' is taken")
+        tasks[task.name] = task
+    return tasks
+
+
+def make_task(entry: Any) -> Task:
+    """One entry of the file as a Task."""
+    if not isinstance(entry, dict) or not {"name", "prompt", "kind"} <= set(entry) <= FIELDS:
+        raise ValueError(
+            "expected the fields name, prompt, kind and if wished steps, guidance, options, "
+            f"found {sorted(entry) if isinstance(entry, dict) else entry}"
+        )
+    if entry["kind"] not in KINDS:
+        raise ValueError(f"kind must be one of {', '.join(KINDS)}, found '{entry['kind']}'")
+    if not NAME.fullmatch(str(entry["name"])):
+        raise ValueError(
+            f"name '{entry['name']}' must be lower-case letters, digits and underscores: it "
+            "becomes a topic"
+        )
+    encode, decode, result = KINDS[entry["kind"]]
+    steps, guidance = int(entry.get("steps", 1)), float(entry.get("guidance", 1.0))
+    if steps < 1:
+        raise ValueError(f"steps must be at least 1, found {steps}")
+    return Task(
+        entry["name"],
+        str(entry["prompt"]),
+        encode,
+        decode,
+        result,
+        steps=steps,
+        guidance=guidance,
+        options=dict(entry.get("options") or {}),
+    )

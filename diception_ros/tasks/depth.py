@@ -1,0 +1,35 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Depth: inverse depth per image from 0 to 1, near = 1, the same on three channels."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from diception_ros.tasks.types import Disparity, Float, Task
+
+
+def disparity_from_depth(depth: Float) -> Disparity:
+    """Metres (H, W), not positive or not finite = unknown -> 1/depth, min-max to 0..1.
+    Unknown pixels count as infinitely far: 0. ValueError if nothing is known."""
+    known = np.isfinite(depth) & (depth > 0)
+    if not known.any():
+        raise ValueError("depth: no pixel is finite and positive, there is nothing to normalise")
+    inverse = np.zeros(depth.shape, np.float32)
+    np.divide(1.0, depth, out=inverse, where=known)
+    low = float(inverse[known].min()) if known.all() else 0.0
+    high = float(inverse.max())
+    scaled = (inverse - low) / max(high - low, 1e-12)
+    return Disparity(np.clip(scaled, 0, 1).astype(np.float32))
+
+
+def encode(target: Disparity, rng: np.random.Generator | None = None) -> Float:
+    """Disparity -> colours (H, W, 3); nothing is random here."""
+    return np.repeat(target.values[..., None].astype(np.float32), 3, axis=-1)
+
+
+def decode(colours: Float) -> Disparity:
+    """Colours -> the mean of the channels."""
+    return Disparity(np.clip(colours.mean(axis=-1), 0, 1).astype(np.float32))
+
+
+TASK = Task("depth", "[[image2depth]]", encode, decode, Disparity)

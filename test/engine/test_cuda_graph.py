@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Capture and replay; what needs a GPU is marked and skipped without one."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+import pytest
+from diception_ros.engine import Engine, EngineConfig
+from diception_ros.engine.cuda_graph import capture, check_contract
+from diception_ros.model import make_random_bundle
+from diception_ros.tasks import Request
+
+gpu = pytest.mark.gpu
+
+
+def test_on_a_cpu_the_wrapper_is_the_function():
+    def function(x):
+        return x + 1
+
+    assert capture(function, [torch.zeros(2)]) is function
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ([torch.zeros(3, 2)], r"input 0 changed .* was \(2, 2\) .* now \(3, 2\)"),
+        ([torch.zeros(2, 2, dtype=torch.float64)], r"now \(2, 2\) torch.float64"),
+        ([torch.zeros(2, 2, device="meta")], "now .* on meta"),
+        ([], "captured with 1 inputs, replayed with 0"),
+    ],
+)
+def test_contract_says_what_changed(given, message):
+    with pytest.raises(ValueError, match=message):
+        check_contract([torch.zeros(2, 2)], given)
+
+
+@gpu
+def test_replay_equals_eager_on_second_and_third_inputs():
+    weight = torch.randn(8, 8, device="cuda")
+
+    def function(x):
+        return torch.tanh(x @ weight)
+
+    captured = capture(function, [torch.zeros(4, 8, device="cuda")])
+    kept = []
+    for seed in range(3):
+        x = torch.randn(4, 8, device="cuda", generator=torch.Generator("cuda").manual_seed(seed))
+        kept.append((captured(x), function(x)))
+    for replayed, eager in kept:  # after all replays: outputs are clones, not the static buffer
+        torch.testing.assert_close(replayed, eager)
+
+
+@gpu
+@pytest.mark.parametrize("guidance", [1.0, 2.0])
+@pytest.mark.parametrize("steps", [1, 4])
+def test_engine_with_graphs_equals_eager(tmp_path, guidance, steps):
+    bundle = make_random_bundle(tmp_path / "bundle")
+    graphs, eager = (
+        Engine.load(bundle, EngineConfig(device="cuda", dtype="float32", graphs=on))
+        for on in (True, False)
+    )
+    asked = [
+        Request(task, steps=steps, guidance=guidance) for task in ("depth", "normal", "entity")
+    ]
+    for seed in range(3):
+        image = np.random.default_rng(seed).integers(0, 255, (48, 80, 3), np.uint8)
+        replayed = graphs.run([image], [asked])
+        plain = eager.infer([image], [asked])
+        assert replayed.graph
+        np.testing.assert_allclose(
+            replayed.results[0][0].values, plain[0][0].values, atol=1e-4
+        )
+    assert graphs.graph_state.startswith("captured")

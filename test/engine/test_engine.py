@@ -1,0 +1,238 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The engine's promises on a tiny model of the real classes (random weights: plumbing only)."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+import pytest
+from diception_ros.engine import Engine, EngineConfig
+from diception_ros.imaging import Canvas
+from diception_ros.model import Diception, make_random_bundle
+from diception_ros.tasks import TASKS, Disparity, Instances, Keypoints, Mask, Normals, Request
+
+CPU = EngineConfig(device="cpu", dtype="float32")
+ALL = [
+    Request("depth"),
+    Request("normal"),
+    Request("entity"),
+    Request("semantic", category="person"),
+    Request("point", points=((3.0, 4.0), (20.0, 10.0)), labels=(1, 0)),
+    Request("pose"),
+]
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory):
+    return make_random_bundle(tmp_path_factory.mktemp("bundle") / "random")
+
+
+@pytest.fixture(scope="module")
+def engine(bundle):
+    return Engine.load(bundle, CPU)
+
+
+def photo(height, width, seed=0):
+    return np.random.default_rng(seed).integers(0, 255, (height, width, 3), np.uint8)
+
+
+def same(a, b):
+    return all(np.array_equal(x, y) for x, y in zip(vars(a).values(), vars(b).values(), strict=True))
+
+
+def test_each_task_answers_with_its_type_at_the_input_size(engine):
+    (results,) = engine.infer([photo(48, 80)], [ALL])
+    kinds = [Disparity, Normals, Instances, Instances, Mask, Keypoints]
+    assert [type(result) for result in results] == kinds
+    assert results[0].values.shape == (48, 80)
+    assert results[1].vectors.shape == (48, 80, 3)
+    assert results[2].ids.shape == (48, 80)
+    assert results[3].category == "person"
+    assert results[4].mask.shape == (48, 80)
+
+
+def test_images_of_different_sizes_keep_their_order(engine):
+    images = [photo(48, 80, 1), photo(64, 64, 2)]
+    requests = [[Request("normal"), Request("depth")], [Request("depth")]]
+    together = engine.infer(images, requests)
+    assert together[0][1].values.shape == (48, 80)
+    assert together[1][0].values.shape == (64, 64)
+    for image, asked, results in zip(images, requests, together, strict=True):
+        for request, result in zip(asked, results, strict=True):
+            ((alone,),) = engine.infer([image], [[request]])
+            for x, y in zip(vars(alone).values(), vars(result).values(), strict=True):
+                np.testing.assert_allclose(x, y, atol=1e-4)
+
+
+def test_engine_equals_generate(engine, bundle):
+    """The engine adds batching, nothing else: the model called by hand gives the same depth."""
+    image = photo(64, 64)
+    ((result,),) = engine.infer([image], [[Request("depth", steps=3, guidance=2.0)]])
+    model = Diception.load(bundle)
+    pixels = torch.from_numpy(image).permute(2, 0, 1).float()[None] / 127.5 - 1
+    generated = model.generate(pixels, ["[[image2depth]]"], steps=3, guidance=2.0)
+    np.testing.assert_allclose(result.values, generated[0].mean(0), atol=1e-5)
+
+
+def test_points_reach_the_network_in_the_bundle_s_order(bundle):
+    canvas = Canvas(64, 64)
+    points, labels = canvas.points_to_model([(20, 12)], [], (48, 80), "row-col")
+    np.testing.assert_allclose(points[0], [12 / 48, 20 / 80])
+    assert labels.tolist() == [1, 0, 0, 0, 0]
+    swapped, _ = canvas.points_to_model([(20, 12)], [0], (48, 80), "col-row")
+    np.testing.assert_allclose(swapped[0], [20 / 80, 12 / 48])
+
+
+def test_the_image_is_encoded_once(engine, monkeypatch):
+    encoded = []
+    plain = Diception.encode_image
+
+    def counting(self, images):
+        encoded.append(len(images))
+        return plain(self, images)
+
+    monkeypatch.setattr(Diception, "encode_image", counting)
+    engine = Engine.load(make_bundle_of(engine), CPU)
+    engine.infer([photo(48, 80), photo(48, 80, 1)], [ALL, ALL[:2]])
+    assert encoded == [2]
+
+
+def make_bundle_of(engine):
+    """The directory the engine's random bundle can be made in again."""
+    import tempfile
+
+    return make_random_bundle(tempfile.mkdtemp())
+
+
+def test_equal_settings_share_a_pass(engine, monkeypatch):
+    batches = []
+    plain = Diception.velocity
+
+    def counting(self, latents, *rest):
+        batches.append(len(latents))
+        return plain(self, latents, *rest)
+
+    monkeypatch.setattr(Diception, "velocity", counting)
+    asked = [Request("depth"), Request("normal"), Request("entity", guidance=2.0)]
+    outcome = engine.run([photo(48, 80)], [asked])
+    assert sorted(batches) == [2, 2]  # two requests plain; one with guidance, twice
+    assert outcome.batch == 3
+    assert outcome.steps == {"depth": 1, "normal": 1, "entity": 1}
+    assert set(outcome.stages) == {"preprocess", "encode", "denoise", "decode", "postprocess"}
+
+
+def test_more_requests_than_a_batch_are_split(bundle):
+    small = Engine.load(bundle, replace(CPU, max_batch=2))
+    large = Engine.load(bundle, CPU)
+    for a, b in zip(
+        small.infer([photo(48, 80)], [ALL])[0], large.infer([photo(48, 80)], [ALL])[0], strict=True
+    ):
+        if isinstance(a, Disparity):
+            np.testing.assert_allclose(a.values, b.values, atol=1e-5)
+
+
+def test_same_seed_same_answer_other_seed_other_answer(engine):
+    image, asked = photo(48, 80), [Request("depth")]
+    first = engine.infer([image], [asked], seed=3)[0][0]
+    assert same(first, engine.infer([image], [asked], seed=3)[0][0])
+    assert not same(first, engine.infer([image], [asked], seed=4)[0][0])
+
+
+def test_threads_do_not_disturb_each_other(engine):
+    image = photo(48, 80)
+    expected = {seed: engine.infer([image], [[Request("depth")]], seed=seed)[0][0] for seed in range(4)}
+    actual = {}
+
+    def work(seed):
+        actual[seed] = engine.infer([image], [[Request("depth")]], seed=seed)[0][0]
+
+    threads = [threading.Thread(target=work, args=(seed,)) for seed in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert all(same(expected[seed], actual[seed]) for seed in range(4))
+
+
+def test_options_of_a_task_can_change_between_calls(bundle):
+    engine = Engine.load(bundle, CPU)
+    request = Request("point", points=((3.0, 4.0),))
+    everything = replace(TASKS["point"], options={"threshold": 0.0})
+    engine.tasks["point"] = everything
+    assert engine.infer([photo(48, 80)], [[request]])[0][0].mask.all()
+    assert not engine.infer([photo(48, 80)], [[]])[0]
+
+
+@pytest.mark.parametrize(
+    ("request_", "message"),
+    [
+        (Request("flow"), "unknown task 'flow': expected one of depth, normal"),
+        (Request("semantic"), "needs a category"),
+        (Request("semantic", category="forklift"), "diception prompts add"),
+        (Request("depth", category="person"), "takes no category"),
+        (Request("depth", points=((1.0, 1.0),)), "takes no points"),
+        (Request("point", points=((90.0, 1.0),)), r"point \(90, 1\) lies outside the 80x48 image"),
+    ],
+)
+def test_requests_it_cannot_answer_are_refused(engine, request_, message):
+    with pytest.raises(ValueError, match=message):
+        engine.infer([photo(48, 80)], [[request_]])
+
+
+@pytest.mark.parametrize(
+    "image",
+    [np.zeros((4, 4), np.uint8), np.zeros((4, 4, 3), np.float32), np.zeros((0, 4, 3), np.uint8)],
+)
+def test_images_that_are_not_rgb_are_refused(engine, image):
+    with pytest.raises(ValueError, match="expected a non-empty RGB image"):
+        engine.infer([image], [[Request("depth")]])
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"device": "tpu"}, "device must be auto, cpu, cuda"),
+        ({"dtype": "int8"}, "dtype must be auto or one of"),
+        ({"max_batch": 0}, "max_batch must be at least 1"),
+        ({"threads": 0}, "threads must be at least 1"),
+        ({"canvas": (100, 64)}, "multiples of 16"),
+    ],
+)
+def test_config_is_validated(values, message):
+    with pytest.raises(ValueError, match=message):
+        EngineConfig(**values)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+def test_no_silent_fallback_from_cuda(bundle):
+    with pytest.raises(ValueError, match="sees no CUDA GPU: .* use device 'cpu'"):
+        Engine.load(bundle, EngineConfig(device="cuda"))
+
+
+def test_auto_says_what_it_chose(bundle):
+    lines = []
+    engine = Engine.load(bundle, progress=lines.append, warm=[Request("depth")])
+    assert engine.device_name in lines[-1]
+    assert "warming up depth" in lines
+    if not torch.cuda.is_available():
+        assert engine.graph_state == "eager (cpu)"
+
+
+def test_canvas_can_be_changed(bundle):
+    engine = Engine.load(bundle, replace(CPU, canvas=(96, 128)))
+    assert engine.infer([photo(48, 80)], [[Request("depth")]])[0][0].values.shape == (48, 80)
+
+
+def test_categories_come_from_the_bank(engine):
+    assert engine.categories == ("person", "chair")
+
+
+def test_closed_engine_says_so(bundle):
+    engine = Engine.load(bundle, CPU)
+    engine.close()
+    with pytest.raises(ValueError, match="this engine was closed"):
+        engine.infer([photo(48, 80)], [[Request("depth")]])
