@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Organised point clouds, in the layout that PCL, Nav2 and RViz read."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from sensor_msgs.msg import PointCloud2, PointField
+
+from diception_ros.ros.messages import byte_array
+
+FIELDS = {"f4": PointField.FLOAT32, "u4": PointField.UINT32, "u1": PointField.UINT8}
+NORMALS = ("normal_x", "normal_y", "normal_z")
+
+
+def cloud_message(
+    header: Any,
+    points: npt.NDArray[np.float32],
+    rgb: npt.NDArray[np.uint8],
+    normals: npt.NDArray[np.float32] | None = None,
+    label: npt.NDArray[np.uint8] | None = None,
+    decimation: int = 1,
+) -> Any:
+    """points (H, W, 3) metres with NaN where unknown, rgb (H, W, 3), normals (H, W, 3) unit
+    vectors, label (H, W) class ids -> PointCloud2 of the same rows and columns, every
+    decimation-th of them. rgb is 0x00RRGGBB in the bits of a float32, PCL's convention."""
+    cut = slice(None, None, decimation)
+    table = cloud_table(
+        points[cut, cut],
+        rgb[cut, cut],
+        None if normals is None else normals[cut, cut],
+        None if label is None else label[cut, cut],
+    )
+    height, width = table.shape
+    return PointCloud2(
+        header=header,
+        height=height,
+        width=width,
+        fields=[_field(name, table.dtype) for name in table.dtype.names or ()],
+        is_bigendian=sys.byteorder == "big",
+        point_step=table.itemsize,
+        row_step=table.itemsize * width,
+        data=byte_array(table.view(np.uint8)),
+        is_dense=bool(np.isfinite(table["z"]).all()),
+    )
+
+
+def cloud_table(
+    points: npt.NDArray[np.float32],
+    rgb: npt.NDArray[np.uint8],
+    normals: npt.NDArray[np.float32] | None,
+    label: npt.NDArray[np.uint8] | None,
+) -> npt.NDArray[Any]:
+    """The cloud as a structured array (H, W): x y z rgb [normal_x normal_y normal_z] [label]."""
+    layout: list[tuple[str, str]] = [(name, "f4") for name in ("x", "y", "z", "rgb")]
+    if normals is not None:
+        layout += [(name, "f4") for name in NORMALS]
+    if label is not None:
+        layout.append(("label", "u4"))
+    table = np.empty(points.shape[:2], np.dtype(layout))
+    for i, name in enumerate(("x", "y", "z")):
+        table[name] = points[..., i]
+    red, green, blue = (rgb[..., i].astype(np.uint32) for i in range(3))
+    table["rgb"] = (red << 16 | green << 8 | blue).view(np.float32)
+    if normals is not None:
+        for i, name in enumerate(NORMALS):
+            table[name] = normals[..., i]
+    if label is not None:
+        table["label"] = label
+    return table
+
+
+def _field(name: str, layout: np.dtype[Any]) -> Any:
+    assert layout.fields is not None
+    kind, offset = layout.fields[name][:2]
+    return PointField(name=name, offset=offset, datatype=FIELDS[kind.str[1:]], count=1)
+
+
+def read_points(message: Any) -> npt.NDArray[np.float32]:
+    """PointCloud2 with float32 x, y, z -> (N, 3) float32, only finite points.
+    ValueError for a cloud without them or with truncated data."""
+    offsets = {field.name: field for field in message.fields}
+    wrong = [n for n in "xyz" if n not in offsets or offsets[n].datatype != PointField.FLOAT32]
+    if wrong:
+        raise ValueError(f"expected float32 fields x, y, z; wrong or missing: {', '.join(wrong)}")
+    count, step = message.width * message.height, message.point_step
+    if message.height > 1 and message.row_step != step * message.width:
+        raise ValueError(
+            f"padded rows: row_step {message.row_step}, expected {step * message.width}"
+        )
+    if len(message.data) < count * step:
+        raise ValueError(
+            f"truncated: {count} points need {count * step} bytes, got {len(message.data)}"
+        )
+    order = ">f4" if message.is_bigendian else "<f4"
+    layout = np.dtype(
+        {
+            "names": list("xyz"),
+            "formats": [order] * 3,
+            "offsets": [offsets[name].offset for name in "xyz"],
+            "itemsize": step,
+        }
+    )
+    table = np.frombuffer(message.data, layout, count)
+    points = np.stack([table[name].astype(np.float32) for name in "xyz"], axis=1)
+    return points[np.isfinite(points).all(axis=1)]

@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Subscriptions of one camera, and the newest of what came in beside the images."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from geometry_msgs.msg import PointStamped
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
+
+from diception_ros.ros import interfaces, qos
+from diception_ros.ros.camera import CameraInfos, sibling_topic
+from diception_ros.ros.scale import Reference
+from diception_ros.tasks import Request
+
+
+@dataclass(frozen=True)
+class Incoming:
+    """An image as it came. received: time.monotonic() seconds."""
+
+    topic: str
+    message: Any
+    received: float
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """Points (x, y) in pixels of the input image, labels 1 inside, 0 outside. frame_id "" means
+    any camera."""
+
+    topic: str
+    points: tuple[tuple[float, float], ...]
+    labels: tuple[int, ...]
+    frame_id: str = ""
+
+
+class Inputs:
+    """Subscribes on construction. Callbacks only store; the worker thread reads the newest."""
+
+    def __init__(
+        self, node: Any, transport: str, on_image: Callable[[Incoming], None], warn: qos.Warn
+    ) -> None:
+        self.camera_infos = CameraInfos()
+        self.reference: Reference | None = None
+        self.prompts: Prompts | None = None
+        self._node, self._warn, self._on_image = node, warn, on_image
+        self._subscriptions: list[Any] = []
+        image = str(node.resolve_topic_name("image"))
+        self.image_topic = f"{image}/compressed" if transport == "compressed" else image
+        self.info_topic = info_topic(node, image)
+        kind = CompressedImage if transport == "compressed" else Image
+        self._subscribe(self.image_topic, kind, self._image, qos.sensor())
+        self._subscribe(self.info_topic, CameraInfo, self.camera_infos.add, qos.sensor())
+        for topic, kind in (("reference/depth", Image), ("reference/points", PointCloud2)):
+            name = str(node.resolve_topic_name(topic))
+            self._subscribe(name, kind, self._store_reference(name), qos.sensor())
+        self._subscribe(
+            "point_prompts", interfaces.PointPrompts, self._point_prompts, qos.prompts()
+        )
+        self._subscribe("point_click", PointStamped, self._click, qos.prompts())
+
+    def destroy(self) -> None:
+        for subscription in self._subscriptions:
+            self._node.destroy_subscription(subscription)
+        self._subscriptions.clear()
+
+    def _subscribe(self, topic: str, kind: Any, callback: Any, profile: Any) -> None:
+        name = str(self._node.resolve_topic_name(topic))
+        self._subscriptions.append(
+            self._node.create_subscription(
+                kind,
+                topic,
+                callback,
+                profile,
+                qos_overriding_options=qos.overrides(),
+                event_callbacks=qos.subscription_events(name, self._warn),
+            )
+        )
+
+    def _image(self, message: Any) -> None:
+        self._on_image(Incoming(self.image_topic, message, time.monotonic()))
+
+    def _store_reference(self, topic: str) -> Callable[[Any], None]:
+        def store(message: Any) -> None:
+            self.reference = Reference(topic, message)
+
+        return store
+
+    def _point_prompts(self, message: Any) -> None:
+        topic = str(self._node.resolve_topic_name("point_prompts"))
+        try:
+            self.prompts = read_prompts(message, topic)
+        except ValueError as error:
+            self._warn(topic, str(error))
+
+    def _click(self, message: Any) -> None:
+        topic = str(self._node.resolve_topic_name("point_click"))
+        self.prompts = Prompts(topic, ((float(message.point.x), float(message.point.y)),), (1,))
+
+
+def info_topic(node: Any, image_topic: str) -> str:
+    """The camera info beside the image, unless `camera_info` was remapped by name."""
+    remapped = str(node.resolve_topic_name("camera_info"))
+    if remapped != str(node.resolve_topic_name("camera_info", only_expand=True)):
+        return remapped
+    return sibling_topic(image_topic)
+
+
+def read_prompts(message: Any, topic: str) -> Prompts | None:
+    """PointPrompts -> Prompts, None for no points (which ends the answers).
+    ValueError for lists of unequal length, too many points or points that are no numbers."""
+    if len(message.x) != len(message.y) or len(message.labels) not in (0, len(message.x)):
+        raise ValueError(
+            f"{topic}: {len(message.x)} x, {len(message.y)} y and {len(message.labels)} labels; "
+            "expected as many of each, or no labels"
+        )
+    points = tuple((float(x), float(y)) for x, y in zip(message.x, message.y, strict=True))
+    if not all(math.isfinite(x) and math.isfinite(y) for x, y in points):
+        raise ValueError(f"{topic}: a point is not finite: {points}")
+    labels = tuple(int(label) for label in message.labels) or (1,) * len(points)
+    Request("point", points=points, labels=labels)  # checks their number
+    return Prompts(topic, points, labels, message.header.frame_id) if points else None

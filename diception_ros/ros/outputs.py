@@ -1,0 +1,269 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The table of topics: what each needs and how its message is made from one frame's answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property, partial
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from sensor_msgs.msg import CameraInfo, Image, PointCloud2
+
+from diception_ros.geometry import Intrinsics
+from diception_ros.ros import interfaces
+from diception_ros.ros.camera import Located
+from diception_ros.ros.cloud import cloud_message
+from diception_ros.ros.messages import image_message, instance_array, keypoint_array
+from diception_ros.ros.parameters import NodeParameters
+from diception_ros.tasks import (
+    TASKS,
+    Colours,
+    Disparity,
+    Instances,
+    Keypoints,
+    Mask,
+    MetricDepth,
+    Normals,
+    Result,
+    Task,
+)
+from diception_ros.tasks.show import colorize
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One image on its way. rgb uint8 (H, W, 3) at the published size; input_size (width, height)
+    in pixels as it came; camera and camera_info belong to the published size."""
+
+    header: Any
+    rgb: npt.NDArray[np.uint8]
+    input_size: tuple[int, int]
+    camera_info: Any | None = None
+    camera: Intrinsics | None = None
+
+
+@dataclass(frozen=True)
+class Answers:
+    """Everything that is known about one frame. results: by task; semantic: by class id from 1;
+    metric and confidence (H, W) uint8 only where there are metres."""
+
+    frame: Frame
+    parameters: NodeParameters
+    results: Mapping[str, Result] = field(default_factory=dict)
+    semantic: Mapping[int, Instances] = field(default_factory=dict)
+    metric: MetricDepth | None = None
+    confidence: npt.NDArray[np.uint8] | None = None
+
+    @cached_property
+    def located(self) -> Located | None:
+        """Positions of all pixels, None without metres."""
+        if self.metric is None or self.frame.camera is None:
+            return None
+        return Located.from_depth(self.metric, self.frame.camera)
+
+    @cached_property
+    def classes(self) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
+        """Class ids and confidences, both (H, W) uint8; where classes overlap the surer wins."""
+        shape = self.frame.rgb.shape[:2]
+        ids, confidence = np.zeros(shape, np.uint8), np.zeros(shape, np.uint8)
+        for class_id, found in self.semantic.items():
+            scores = np.zeros(int(found.ids.max(initial=0)) + 1, np.uint8)
+            for item in found.instances:
+                scores[item.id] = max(1, round(255 * item.score))
+            score = scores[found.ids]
+            wins = score > confidence
+            ids[wins], confidence[wins] = class_id, score[wins]
+        return ids, confidence
+
+
+Build = Callable[[Answers], Sequence[Any]]
+
+
+@dataclass(frozen=True)
+class Output:
+    """A topic below the node's name. tasks: it needs at least one of these; metric: it exists only
+    with a scale source. build gives its messages, none when the frame has nothing for it."""
+
+    topic: str
+    type: Any
+    tasks: tuple[str, ...]
+    build: Build
+    metric: bool = False
+
+    def offered(self, parameters: NodeParameters) -> bool:
+        return any(task in parameters.tasks for task in self.tasks) and (
+            parameters.metric or not self.metric
+        )
+
+
+def build_disparity(answers: Answers, task: str = "depth") -> Sequence[Any]:
+    result = answers.results.get(task)
+    if not isinstance(result, Disparity):
+        return ()
+    return (image_message(answers.frame.header, result.values.astype(np.float32, copy=False)),)
+
+
+def build_depth(answers: Answers) -> Sequence[Any]:
+    if answers.metric is None:
+        return ()
+    meters = answers.metric.meters.astype(np.float32, copy=False)
+    return (image_message(answers.frame.header, meters),)
+
+
+def build_camera_info(answers: Answers) -> Sequence[Any]:
+    if answers.metric is None or answers.frame.camera_info is None:
+        return ()
+    return (answers.frame.camera_info,)
+
+
+def build_confidence(answers: Answers) -> Sequence[Any]:
+    if answers.confidence is None:
+        return ()
+    return (image_message(answers.frame.header, answers.confidence),)
+
+
+def build_normals(answers: Answers) -> Sequence[Any]:
+    result = answers.results.get("normal")
+    if not isinstance(result, Normals):
+        return ()
+    return (image_message(answers.frame.header, result.vectors.astype(np.float32, copy=False)),)
+
+
+def build_ids(answers: Answers, task: str = "entity") -> Sequence[Any]:
+    result = answers.results.get(task)
+    if not isinstance(result, Instances):
+        return ()
+    return (image_message(answers.frame.header, result.ids.astype(np.uint16, copy=False)),)
+
+
+def build_classes(answers: Answers, which: int) -> Sequence[Any]:
+    """which: 0 the class ids, 1 the confidences."""
+    if not answers.semantic:
+        return ()
+    return (image_message(answers.frame.header, answers.classes[which]),)
+
+
+def build_mask(answers: Answers, task: str = "point") -> Sequence[Any]:
+    result = answers.results.get(task)
+    if not isinstance(result, Mask):
+        return ()
+    return (image_message(answers.frame.header, result.mask.astype(np.uint8) * 255),)
+
+
+def build_keypoints(answers: Answers) -> Sequence[Any]:
+    result = answers.results.get("pose")
+    if not isinstance(result, Keypoints):
+        return ()
+    return (keypoint_array(answers.frame.header, result, answers.located),)
+
+
+def build_instances(answers: Answers) -> Sequence[Any]:
+    """One message per task: their ids belong to different images."""
+    messages, header = [], answers.frame.header
+    entity = answers.results.get("entity")
+    if isinstance(entity, Instances):
+        messages.append(instance_array(header, "entity", [(-1, entity)], answers.located))
+    if answers.semantic:
+        found = list(answers.semantic.items())
+        messages.append(instance_array(header, "semantic", found, answers.located))
+    return messages
+
+
+def build_points(answers: Answers) -> Sequence[Any]:
+    if answers.located is None:
+        return ()
+    cloud, normals = answers.parameters.cloud, answers.results.get("normal")
+    with_normals = cloud.normals and isinstance(normals, Normals)
+    message = cloud_message(
+        answers.frame.header,
+        answers.located.points,
+        answers.frame.rgb,
+        normals.vectors if with_normals and isinstance(normals, Normals) else None,
+        answers.classes[0] if cloud.label and answers.semantic else None,
+        cloud.decimation,
+    )
+    return (message,)
+
+
+def build_colour(answers: Answers, task: str) -> Sequence[Any]:
+    result = answers.results.get(task)
+    if result is None:
+        return ()
+    metric = answers.metric if task == "depth" else None
+    picture = colorize(result, answers.frame.rgb, metric)
+    return (image_message(answers.frame.header, picture),)
+
+
+def build_class_colour(answers: Answers) -> Sequence[Any]:
+    """All classes in one picture: the class ids shown as if each were an instance."""
+    if not answers.semantic:
+        return ()
+    picture = colorize(Instances(answers.classes[0].astype(np.uint16), ()), answers.frame.rgb)
+    return (image_message(answers.frame.header, picture),)
+
+
+def build_picture(answers: Answers, task: str) -> Sequence[Any]:
+    """A colour task of one's own, as generated."""
+    result = answers.results.get(task)
+    if not isinstance(result, Colours):
+        return ()
+    pixels = np.rint(result.rgb.clip(0, 1) * 255).astype(np.uint8)
+    return (image_message(answers.frame.header, pixels),)
+
+
+OUTPUTS: tuple[Output, ...] = (
+    Output("depth/image", Image, ("depth",), build_depth, metric=True),
+    Output("depth/camera_info", CameraInfo, ("depth",), build_camera_info, metric=True),
+    Output("depth/confidence", Image, ("depth",), build_confidence, metric=True),
+    Output("disparity_relative/image", Image, ("depth",), build_disparity),
+    Output("depth/image_color", Image, ("depth",), partial(build_colour, task="depth")),
+    Output("normals/image", Image, ("normal",), build_normals),
+    Output("normals/image_color", Image, ("normal",), partial(build_colour, task="normal")),
+    Output("entity/mask", Image, ("entity",), build_ids),
+    Output("entity/image_color", Image, ("entity",), partial(build_colour, task="entity")),
+    Output("semantic/mask", Image, ("semantic",), partial(build_classes, which=0)),
+    Output("semantic/confidence", Image, ("semantic",), partial(build_classes, which=1)),
+    Output("semantic/image_color", Image, ("semantic",), build_class_colour),
+    Output("point/mask", Image, ("point",), build_mask),
+    Output("pose/keypoints", interfaces.KeypointArray, ("pose",), build_keypoints),
+    Output("pose/image_color", Image, ("pose",), partial(build_colour, task="pose")),
+    Output("instances", interfaces.InstanceArray, ("entity", "semantic"), build_instances),
+    Output("points", PointCloud2, ("depth",), build_points, metric=True),
+)
+
+
+def all_outputs(tasks: Mapping[str, Task]) -> tuple[Output, ...]:
+    """Every topic, those of the user's own tasks included."""
+    extra = [item for name in tasks if name not in TASKS for item in user_outputs(tasks[name])]
+    return OUTPUTS + tuple(extra)
+
+
+def user_outputs(task: Task) -> tuple[Output, ...]:
+    """The topics of a task of one's own, by the kind of its result."""
+    name, names = task.name, (task.name,)
+    if task.result is Colours:
+        return (Output(f"{name}/image_color", Image, names, partial(build_picture, task=name)),)
+    kinds: dict[type, tuple[str, Build]] = {
+        Mask: ("mask", partial(build_mask, task=name)),
+        Disparity: ("image", partial(build_disparity, task=name)),
+        Instances: ("mask", partial(build_ids, task=name)),
+    }
+    leaf, build = kinds[task.result]
+    colour = Output(f"{name}/image_color", Image, names, partial(build_colour, task=name))
+    return (Output(f"{name}/{leaf}", Image, names, build), colour)
+
+
+def needed_tasks(wanted: Sequence[Output], parameters: NodeParameters) -> tuple[str, ...]:
+    """The tasks that these topics ask for, in the order of the parameter `tasks`."""
+    needed = {task for output in wanted for task in output.tasks}
+    topics = {output.topic for output in wanted}
+    if "points" in topics:
+        needed |= {"normal"} if parameters.cloud.normals else set()
+        needed |= {"semantic"} if parameters.cloud.label else set()
+    # Instances and keypoints carry positions where there are metres.
+    if parameters.metric and topics & {"instances", "pose/keypoints"}:
+        needed.add("depth")
+    return tuple(task for task in parameters.tasks if task in needed)

@@ -1,0 +1,467 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every parameter of the node: default, range, unit, effect, and how they are checked together.
+
+No ROS here: `declare.py` carries these to rclpy, tests and tools read them without it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from diception_ros.engine import EngineConfig
+from diception_ros.tasks import TASKS, Task
+
+Value = bool | int | float | str | tuple[str, ...] | tuple[float, ...]
+
+LIVE = "live"
+CONFIGURE = "configure"
+START = "start"
+"""When a change takes effect: between two frames, at the next configure, or at the next start."""
+
+TRANSPORTS = ("raw", "compressed")
+SCALE_SOURCES = ("none", "fixed", "reference", "ground_plane")
+ALL = "all"
+"""In `tasks` and `categories`: everything that the bundle can answer."""
+MAX_CATEGORIES = 255
+"""Class ids are 8 bit and 0 is the background."""
+
+
+@dataclass(frozen=True)
+class Spec:
+    """One parameter. bounds are inclusive; choices empty means any; unit "" means none."""
+
+    name: str
+    default: Value
+    text: str
+    unit: str = ""
+    bounds: tuple[float, float] | None = None
+    choices: tuple[str, ...] = ()
+    when: str = LIVE
+
+    def describe(self) -> str:
+        """One paragraph for `ros2 param describe`."""
+        parts = [self.text]
+        if self.unit:
+            parts.append(f"Unit: {self.unit}.")
+        if self.choices:
+            parts.append(f"One of: {', '.join(self.choices)}.")
+        if self.when == CONFIGURE:
+            parts.append("A change takes effect at the next configure.")
+        return " ".join(parts)
+
+
+def parameter(default: Value, text: str, **details: Any) -> Any:
+    """A dataclass field that carries its Spec."""
+    return field(default=default, metadata={"spec": Spec("", default, text, **details)})
+
+
+@dataclass(frozen=True)
+class TaskParameters:
+    """Of one task; the ROS names begin with the task's name, for example `depth.steps`."""
+
+    steps: int = parameter(0, "Denoising steps; 0 takes the bundle's own figure.", bounds=(0, 100))
+    guidance: float = parameter(
+        0.0,
+        "Classifier-free guidance; 0 takes the bundle's own figure, 1 is off, above 1 costs twice.",
+        bounds=(0.0, 20.0),
+    )
+    max_rate: float = parameter(
+        0.0, "Most answers per second; 0 is every frame.", unit="Hz", bounds=(0.0, 1000.0)
+    )
+
+
+@dataclass(frozen=True)
+class OutputParameters:
+    width: int = parameter(
+        0,
+        "Width of every output and of the camera info; 0 keeps the input's. Nav2's semantic layer "
+        "works best near 400.",
+        unit="px",
+        bounds=(0, 8192),
+    )
+    height: int = parameter(
+        0, "Height of every output; 0 keeps the input's.", unit="px", bounds=(0, 8192)
+    )
+
+
+@dataclass(frozen=True)
+class FixedScale:
+    scale: float = parameter(
+        1.0,
+        "source fixed: 1 / depth = scale * relative disparity + shift.",
+        unit="1/m",
+        bounds=(0.0, 1e6),
+    )
+    shift: float = parameter(
+        0.0, "source fixed: see scale.fixed.scale.", unit="1/m", bounds=(-1e6, 1e6)
+    )
+
+
+@dataclass(frozen=True)
+class ReferenceScale:
+    max_age: float = parameter(
+        0.2,
+        "source reference: largest difference between the stamps of image and reference.",
+        unit="s",
+        bounds=(0.0, 60.0),
+    )
+    extrinsics: tuple[float, ...] = parameter(
+        (0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0),
+        "Pose of the frame of reference/points in the camera's optical frame: x y z qx qy qz qw. "
+        "Looked at only when the two frame ids differ.",
+        unit="m and quaternion",
+    )
+
+
+@dataclass(frozen=True)
+class GroundPlane:
+    height: float = parameter(
+        0.5,
+        "source ground_plane: height of the optical centre over the floor.",
+        unit="m",
+        bounds=(0.01, 1000.0),
+    )
+    pitch: float = parameter(
+        0.0,
+        "source ground_plane: how far the camera looks down from the horizontal.",
+        unit="rad",
+        bounds=(-1.6, 1.6),
+    )
+    roll: float = parameter(
+        0.0,
+        "source ground_plane: rotation of the camera about its viewing axis, clockwise positive.",
+        unit="rad",
+        bounds=(-3.2, 3.2),
+    )
+
+
+@dataclass(frozen=True)
+class ScaleParameters:
+    """Where metres come from."""
+
+    source: str = parameter(
+        "none",
+        "Where metres come from; none publishes no metric topic at all.",
+        choices=SCALE_SOURCES,
+    )
+    smoothing: float = parameter(
+        0.0,
+        "Share of the last fit kept in the new one: 0 takes each fit as it is, 0.9 is slow.",
+        bounds=(0.0, 0.99),
+    )
+    max_residual: float = parameter(
+        0.25, "A fit with a larger relative residual is not used.", bounds=(0.0, 10.0)
+    )
+    hold: float = parameter(
+        1.0,
+        "How long the last good fit serves when no new one can be made.",
+        unit="s",
+        bounds=(0.0, 3600.0),
+    )
+    fixed: FixedScale = field(default_factory=FixedScale)
+    reference: ReferenceScale = field(default_factory=ReferenceScale)
+    ground_plane: GroundPlane = field(default_factory=GroundPlane)
+
+
+@dataclass(frozen=True)
+class CloudParameters:
+    max_rate: float = parameter(
+        0.0, "Most clouds per second; 0 is every frame.", unit="Hz", bounds=(0.0, 1000.0)
+    )
+    decimation: int = parameter(
+        1,
+        "Every n-th row and column; keep 1 where a consumer wants cloud and mask of equal size.",
+        unit="px",
+        bounds=(1, 64),
+    )
+    normals: bool = parameter(False, "Adds normal_x/y/z; needs the task normal.")
+    label: bool = parameter(False, "Adds label, the semantic class id; needs the task semantic.")
+
+
+@dataclass(frozen=True)
+class FilterParameters:
+    """What is kept of an answer."""
+
+    instance_score: float = parameter(
+        0.0, "Instances below this score are left out.", bounds=(0.0, 1.0)
+    )
+    instance_area: int = parameter(
+        1, "Instances smaller than this are left out.", unit="px", bounds=(1, 1_000_000)
+    )
+    point_score: float = parameter(
+        0.5, "A pixel belongs to the answer to a point prompt from this score.", bounds=(0.0, 1.0)
+    )
+    keypoint_score: float = parameter(
+        0.0, "Keypoints below this score are left out.", bounds=(0.0, 1.0)
+    )
+
+
+@dataclass(frozen=True)
+class NodeParameters:
+    """All parameters, checked together on construction: ValueError with the reason."""
+
+    autostart: bool = parameter(
+        True,
+        "Configure and activate by itself at start; false where a lifecycle manager does it.",
+        when=START,
+    )
+    bundle: str = parameter(
+        "", "Folder of the model bundle; empty is the one that comes along.", when=CONFIGURE
+    )
+    task_file: str = parameter("", "YAML file with tasks of your own; empty: none.", when=CONFIGURE)
+    device: str = parameter(
+        "auto", "auto, cpu, cuda or cuda:N; auto takes CUDA where it is.", when=CONFIGURE
+    )
+    dtype: str = parameter(
+        "auto",
+        "Precision of the network.",
+        choices=("auto", "float32", "bfloat16", "float16"),
+        when=CONFIGURE,
+    )
+    threads: int = parameter(
+        0, "CPU threads of torch; 0 is torch's own choice.", bounds=(0, 1024), when=CONFIGURE
+    )
+    graphs: bool = parameter(True, "Capture CUDA graphs; no effect on a CPU.", when=CONFIGURE)
+    max_batch: int = parameter(
+        8, "Most requests in one pass of the network.", bounds=(1, 64), when=CONFIGURE
+    )
+    image_transport: str = parameter(
+        "raw", "raw takes image, compressed image/compressed.", choices=TRANSPORTS, when=CONFIGURE
+    )
+    tasks: tuple[str, ...] = parameter(
+        (ALL,),
+        "Tasks on offer, all: every one of the bundle; the topics of the others do not exist.",
+    )
+    categories: tuple[str, ...] = parameter(
+        ("chair",),
+        "Classes of the semantic task, in the order of their ids from 1; each costs one pass. "
+        "all: every one of the bundle.",
+    )
+    seed: int = parameter(0, "Of the fixed starting noise.", bounds=(0, 2**31 - 1))
+    compute_always: bool = parameter(
+        False, "Compute every offered output even when nobody subscribes."
+    )
+    max_rate: float = parameter(
+        0.0, "Most frames per second; 0 is no limit.", unit="Hz", bounds=(0.0, 1000.0)
+    )
+    target_rate: float = parameter(
+        0.0,
+        "Outputs per second below which diagnostics warn; 0 is never.",
+        unit="Hz",
+        bounds=(0.0, 1000.0),
+    )
+    max_age: float = parameter(
+        0.0, "Images older than this are dropped; 0 drops none.", unit="s", bounds=(0.0, 3600.0)
+    )
+    min_depth: float = parameter(
+        0.05, "Nearest metric depth; nearer is unknown (NaN).", unit="m", bounds=(1e-3, 1e4)
+    )
+    max_depth: float = parameter(
+        50.0, "Farthest metric depth; farther is unknown (NaN).", unit="m", bounds=(1e-3, 1e5)
+    )
+    confidence_seeds: int = parameter(
+        1,
+        "Answers compared for depth/confidence; each above the first costs one more depth pass.",
+        bounds=(1, 8),
+    )
+    output: OutputParameters = field(default_factory=OutputParameters)
+    scale: ScaleParameters = field(default_factory=ScaleParameters)
+    cloud: CloudParameters = field(default_factory=CloudParameters)
+    filter: FilterParameters = field(default_factory=FilterParameters)
+    per_task: Mapping[str, TaskParameters] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
+        check_together(self)
+
+    def of_task(self, name: str) -> TaskParameters:
+        return self.per_task.get(name, TaskParameters())
+
+    def offers(self, task: str) -> bool:
+        return task in self.tasks or ALL in self.tasks
+
+    @property
+    def metric(self) -> bool:
+        """Whether metric topics exist at all."""
+        return self.scale.source != "none" and self.offers("depth")
+
+    def engine_config(self) -> EngineConfig:
+        return EngineConfig(
+            device=self.device,
+            dtype=self.dtype,  # type: ignore[arg-type]  # its choices are checked above
+            threads=self.threads or None,
+            seed=self.seed,
+            graphs=self.graphs,
+            max_batch=self.max_batch,
+        )
+
+
+def specs(names: Sequence[str] = tuple(TASKS)) -> tuple[Spec, ...]:
+    """Every parameter under its ROS name; names: the tasks that exist."""
+    found = _specs(NodeParameters, "")
+    for name in names:
+        found += _specs(TaskParameters, f"{name}.")
+    return tuple(found)
+
+
+def from_values(values: Mapping[str, Any]) -> NodeParameters:
+    """ROS names and values, those missing at their default -> NodeParameters.
+    ValueError says which value is wrong and why; unknown names are ignored."""
+    rest = {key: _plain(value) for key, value in values.items()}
+    owners = {name.partition(".")[0] for name in rest if name.partition(".")[2]}
+    nested = {spec.name.partition(".")[0] for spec in _specs(NodeParameters, "")}
+    tasks = {
+        owner: _build(TaskParameters, f"{owner}.", rest)
+        for owner in owners - nested
+        if any(f"{owner}.{item.name}" in rest for item in dataclasses.fields(TaskParameters))
+    }
+    built = _build(NodeParameters, "", rest, per_task=tasks)
+    assert isinstance(built, NodeParameters)
+    return built
+
+
+def check_ranges(parameters: NodeParameters) -> None:
+    """ValueError naming the first value outside its bounds or choices."""
+    for name, value, spec in _values(parameters, ""):
+        if spec.bounds and not spec.bounds[0] <= value <= spec.bounds[1]:
+            low, high = spec.bounds
+            raise ValueError(f"{name} must be within {low:g} and {high:g} {spec.unit}, got {value}")
+        if spec.choices and value not in spec.choices:
+            raise ValueError(f"{name} must be one of {', '.join(spec.choices)}, got '{value}'")
+
+
+def check_together(parameters: NodeParameters) -> None:
+    """ValueError for values that are fine alone but not in company."""
+    if parameters.min_depth >= parameters.max_depth:
+        raise ValueError(
+            f"min_depth {parameters.min_depth:g} m must be less than max_depth "
+            f"{parameters.max_depth:g} m"
+        )
+    if (parameters.output.width == 0) != (parameters.output.height == 0):
+        raise ValueError("output.width and output.height must be both 0 or both given")
+    if parameters.scale.source == "fixed" and parameters.scale.fixed.scale <= 0:
+        raise ValueError("scale.source fixed needs scale.fixed.scale > 0 (1/m)")
+    if parameters.scale.source != "none" and not parameters.offers("depth"):
+        raise ValueError(f"scale.source {parameters.scale.source} needs 'depth' among the tasks")
+    _check_names(parameters)
+    _check_cloud(parameters)
+    _check_pose(parameters.scale.reference.extrinsics)
+    parameters.engine_config()
+
+
+def resolve(
+    parameters: NodeParameters, tasks: Mapping[str, Task], prompts: Sequence[str]
+) -> NodeParameters:
+    """`all` replaced by what a bundle with these prompts can answer.
+    ValueError naming a task or category that it cannot, or that does not exist."""
+    unknown = [name for name in parameters.tasks if name not in tasks and name != ALL]
+    if unknown:
+        raise ValueError(f"tasks: '{unknown[0]}' is unknown, expected some of {', '.join(tasks)}")
+    able = {name: found for name, task in tasks.items() if (found := answers(task, prompts))}
+    missing = [name for name in parameters.tasks if name not in able and name != ALL]
+    if missing:
+        raise ValueError(
+            f"tasks: this bundle has no prompt for '{missing[0]}', only for {', '.join(able)}"
+        )
+    names = tuple(able) if ALL in parameters.tasks else parameters.tasks
+    categories = parameters.categories
+    if "semantic" in names:
+        categories = _resolve_categories(categories, able["semantic"])
+    return dataclasses.replace(parameters, tasks=names, categories=categories)
+
+
+def answers(task: Task, prompts: Sequence[str]) -> tuple[str, ...]:
+    """What a bundle with these prompts can be asked of this task: its categories, or just its
+    prompt; empty if nothing."""
+    if not task.takes_category:
+        return (task.prompt,) if task.prompt in prompts else ()
+    prefix = f"{task.prompt} "
+    return tuple(name.removeprefix(prefix) for name in prompts if name.startswith(prefix))
+
+
+def _resolve_categories(wanted: tuple[str, ...], known: tuple[str, ...]) -> tuple[str, ...]:
+    if ALL in wanted:
+        return known[:MAX_CATEGORIES]
+    missing = [name for name in wanted if name not in known]
+    if missing:
+        raise ValueError(
+            f"categories: '{missing[0]}' is not in the bundle's prompt bank, which has "
+            f"{', '.join(known)}; 'diception prompts add' adds it"
+        )
+    return wanted
+
+
+def _check_names(parameters: NodeParameters) -> None:
+    for name, values in (("tasks", parameters.tasks), ("categories", parameters.categories)):
+        if len(set(values)) != len(values):
+            raise ValueError(f"{name}: a name is given twice in {', '.join(values)}")
+    if len(parameters.categories) > MAX_CATEGORIES:
+        raise ValueError(
+            f"categories: at most {MAX_CATEGORIES}, got {len(parameters.categories)} "
+            "(class ids are 8 bit)"
+        )
+
+
+def _check_cloud(parameters: NodeParameters) -> None:
+    for field_name, task in (("normals", "normal"), ("label", "semantic")):
+        if getattr(parameters.cloud, field_name) and not parameters.offers(task):
+            raise ValueError(f"cloud.{field_name} needs '{task}' among the tasks")
+
+
+def _check_pose(pose: Sequence[float]) -> None:
+    if len(pose) != 7 or abs(sum(part * part for part in pose[3:]) - 1) > 1e-3:
+        raise ValueError(
+            "scale.reference.extrinsics must be x y z and a unit quaternion qx qy qz qw, "
+            f"got {list(pose)}"
+        )
+
+
+def bundle_path(parameters: NodeParameters, embedded: Path) -> Path:
+    """The bundle asked for; `~` is expanded."""
+    return Path(parameters.bundle).expanduser() if parameters.bundle else embedded
+
+
+def _specs(kind: Any, prefix: str) -> list[Spec]:
+    found: list[Spec] = []
+    for item in dataclasses.fields(kind):
+        if "spec" in item.metadata:
+            found.append(dataclasses.replace(item.metadata["spec"], name=prefix + item.name))
+        elif dataclasses.is_dataclass(item.default_factory):
+            found += _specs(item.default_factory, f"{prefix}{item.name}.")
+    return found
+
+
+def _build(kind: Any, prefix: str, values: Mapping[str, Any], **given: Any) -> Any:
+    arguments = dict(given)
+    for item in dataclasses.fields(kind):
+        if "spec" in item.metadata and prefix + item.name in values:
+            arguments[item.name] = values[prefix + item.name]
+        elif dataclasses.is_dataclass(item.default_factory):
+            arguments[item.name] = _build(item.default_factory, f"{prefix}{item.name}.", values)
+    return kind(**arguments)
+
+
+def _values(part: Any, prefix: str) -> list[tuple[str, Any, Spec]]:
+    found = []
+    for item in dataclasses.fields(part):
+        value = getattr(part, item.name)
+        if "spec" in item.metadata:
+            found.append((prefix + item.name, value, item.metadata["spec"]))
+        elif dataclasses.is_dataclass(value):
+            found += _values(value, f"{prefix}{item.name}.")
+    if isinstance(part, NodeParameters):
+        for name, settings in part.per_task.items():
+            found += _values(settings, f"{name}.")
+    return found
+
+
+def _plain(value: Any) -> Any:
+    """Lists become tuples; empty strings in them are left out, because ROS has no typed empty
+    list and [""] stands for it."""
+    if isinstance(value, bool | int | float | str):
+        return value
+    return tuple(item for item in value if item != "")

@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Creates the publishers of the offered topics and knows which of them anybody listens to."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from diception_ros.ros import interfaces, qos
+from diception_ros.ros.messages import label_info
+from diception_ros.ros.outputs import Output, all_outputs
+from diception_ros.ros.parameters import NodeParameters
+from diception_ros.tasks import Task
+
+REPORT = "frame_report"
+LABELS = "semantic/label_info"
+
+
+class Gate:
+    """Open while the node is active. Whoever publishes a frame holds it, so that a deactivation
+    takes effect between two frames and publishers are not destroyed under a frame."""
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        self._open = False
+
+    def open(self) -> None:
+        with self._lock:
+            self._open = True
+
+    def shut(self) -> None:
+        with self._lock:
+            self._open = False
+
+    @property
+    def is_open(self) -> bool:
+        return self._open
+
+    @contextmanager
+    def held(self) -> Iterator[bool]:
+        """Whether the gate is open; it stays as it is meanwhile."""
+        with self._lock:
+            yield self._open
+
+
+class Publishers:
+    """The node's outputs below its own name. `sync` and `destroy` belong to the executor's thread,
+    the rest to the worker's; both hold the gate."""
+
+    def __init__(self, node: Any, tasks: Mapping[str, Task], warn: qos.Warn) -> None:
+        self._node, self._warn = node, warn
+        self._outputs = all_outputs(tasks)
+        self._publishers: dict[str, Any] = {}
+        self._label_type = _label_info_type()
+        self._labelled: tuple[str, ...] | None = None
+
+    def sync(self, parameters: NodeParameters) -> None:
+        """Creates what the parameters offer and destroys what they no longer do."""
+        offered = {output.topic: output.type for output in self._offered(parameters)}
+        offered[REPORT] = interfaces.FrameReport
+        if "semantic" in parameters.tasks and self._label_type is not None:
+            offered[LABELS] = self._label_type
+        for topic in [topic for topic in self._publishers if topic not in offered]:
+            self._node.destroy_publisher(self._publishers.pop(topic))
+        for topic, kind in offered.items():
+            if topic not in self._publishers:
+                self._publishers[topic] = self._create(topic, kind)
+        if LABELS not in self._publishers:
+            self._labelled = None
+
+    def destroy(self) -> None:
+        for publisher in self._publishers.values():
+            self._node.destroy_publisher(publisher)
+        self._publishers.clear()
+        self._labelled = None
+
+    def wanted(self, parameters: NodeParameters) -> list[Output]:
+        """The outputs to make now: those with subscribers, or all with `compute_always`."""
+        return [
+            output
+            for output in self._offered(parameters)
+            if parameters.compute_always or self._heard(output.topic)
+        ]
+
+    def publish(self, output: Output, messages: Sequence[Any]) -> None:
+        if output.topic in self._publishers:
+            for message in messages:
+                self._publishers[output.topic].publish(message)
+
+    def publish_report(self, message: Any) -> None:
+        if REPORT in self._publishers:
+            self._publishers[REPORT].publish(message)
+
+    def publish_labels(self, header: Any, parameters: NodeParameters) -> None:
+        """The latched class list, when it is new. Says once which package is missing."""
+        if "semantic" not in parameters.tasks or self._labelled == parameters.categories:
+            return
+        self._labelled = parameters.categories
+        if LABELS not in self._publishers:
+            self._warn(
+                f"~/{LABELS}",
+                "is not published because the package vision_msgs is not installed: "
+                "apt install ros-$ROS_DISTRO-vision-msgs",
+            )
+            return
+        message = label_info(header, parameters.categories, parameters.filter.instance_score)
+        self._publishers[LABELS].publish(message)
+
+    def _offered(self, parameters: NodeParameters) -> list[Output]:
+        return [output for output in self._outputs if output.offered(parameters)]
+
+    def _heard(self, topic: str) -> bool:
+        publisher = self._publishers.get(topic)
+        return publisher is not None and publisher.get_subscription_count() > 0
+
+    def _create(self, topic: str, kind: Any) -> Any:
+        return self._node.create_publisher(
+            kind,
+            f"~/{topic}",
+            qos.latched() if topic == LABELS else qos.output(),
+            qos_overriding_options=qos.overrides(),
+            event_callbacks=qos.publisher_events(f"~/{topic}", self._warn),
+        )
+
+
+def _label_info_type() -> Any | None:
+    """vision_msgs/LabelInfo, None where vision_msgs is not installed."""
+    try:
+        from vision_msgs.msg import LabelInfo
+    except ImportError:
+        return None
+    return LabelInfo

@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Everything that lives between a configure and a cleanup: topics, engine, worker."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from typing import Any
+
+from diception_ros.ros.diagnostics import Complaints, Statistics
+from diception_ros.ros.images import backend
+from diception_ros.ros.inputs import Incoming, Inputs
+from diception_ros.ros.loading import Loading, Plan, loader
+from diception_ros.ros.parameters import NodeParameters
+from diception_ros.ros.pipeline import Context, Pipeline
+from diception_ros.ros.publishers import Gate, Publishers
+from diception_ros.ros.worker import Worker
+
+logger = logging.getLogger(__name__)
+
+
+class Session:
+    """One configured camera. Called by the executor's thread; `_loaded` by the loading thread.
+
+    settings are replaced as a whole and read once per frame, so changes apply between frames.
+    """
+
+    def __init__(
+        self,
+        node: Any,
+        parameters: NodeParameters,
+        plan: Plan,
+        statistics: Statistics,
+        complain: Complaints,
+    ) -> None:
+        self.plan, self.settings = plan, parameters
+        self.pipeline: Pipeline | None = None
+        self._node, self._statistics, self._complain = node, statistics, complain
+        self._lock = threading.RLock()
+        self._gate = Gate()
+        self._topics_out = Publishers(node, plan.tasks, complain)
+        self._topics_out.sync(parameters)
+        self._topics_in: Inputs | None = None
+        self._worker: Worker[Incoming] | None = None
+        logger.info("images are converted by %s", backend().name)
+        self.loading = Loading(loader(parameters, plan), self._loaded)
+
+    @property
+    def active(self) -> bool:
+        return self._gate.is_open
+
+    def apply(self, parameters: NodeParameters) -> None:
+        """New parameters, from the next frame on; topics come and go with them."""
+        with self._gate.held():
+            self._topics_out.sync(parameters)
+            self.settings = parameters
+
+    def activate(self) -> None:
+        """Subscribes, and starts to work as soon as the engine is ready. RuntimeError with the
+        cause when it could not be loaded."""
+        if self.loading.state == "error":
+            raise RuntimeError(self.loading.cause)
+        with self._lock:
+            self._topics_in = Inputs(
+                self._node, self.settings.image_transport, self._on_image, self._complain
+            )
+            self._gate.open()
+            self._start_work()
+
+    def deactivate(self) -> None:
+        """Unsubscribes and stops at once; what a frame in work still gives is not published."""
+        with self._lock:
+            self._gate.shut()
+            if self._worker is not None:
+                self._worker.stop()
+            if self._topics_in is not None:
+                self._topics_in.destroy()
+            self._worker = self._topics_in = self.pipeline = None
+
+    def close(self) -> None:
+        """Takes the topics back and frees the engine."""
+        self.deactivate()
+        with self._gate.held():
+            self._topics_out.destroy()
+        self.loading.abandon()
+
+    def _loaded(self) -> None:
+        with self._lock:
+            if self.active:
+                self._start_work()
+
+    def _start_work(self) -> None:
+        engine, inputs = self.loading.engine, self._topics_in
+        if engine is None or inputs is None or self._worker is not None:
+            return
+        context = Context(
+            engine=engine,
+            inputs=inputs,
+            publishers=self._topics_out,
+            gate=self._gate,
+            statistics=self._statistics,
+            complain=self._complain,
+            settings=lambda: self.settings,
+            now_ns=lambda: int(self._node.get_clock().now().nanoseconds),
+            say=logger.info,
+        )
+        self.pipeline = Pipeline(context)
+        self._worker = Worker(self.pipeline.handle, self._failed, "diception worker")
+
+    def _on_image(self, incoming: Incoming) -> None:
+        self._statistics.received()
+        worker = self._worker
+        if worker is None:
+            self._statistics.dropped("loading")
+        elif worker.slot.put(incoming):
+            self._statistics.dropped("newer frame")
+
+    def _failed(self, error: Exception) -> None:
+        self._statistics.dropped("failed")
+        self._complain("~/frame_report", f"a frame failed: {error}")

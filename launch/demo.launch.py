@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The node on the demo's images, no camera needed: ros2 launch diception_ros demo.launch.py"""
+
+import sys
+
+from launch.actions import (
+    DeclareLaunchArgument,
+    EmitEvent,
+    ExecuteProcess,
+    IncludeLaunchDescription,
+    RegisterEventHandler,
+)
+from launch.event_handlers import OnProcessExit
+from launch.events import Shutdown
+from launch.launch_description_sources import PythonLaunchDescriptionSource
+from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
+from launch_ros.substitutions import FindPackageShare
+
+from launch import LaunchDescription
+
+ARGUMENTS = (
+    DeclareLaunchArgument(
+        "bundle", default_value="", description="Folder of the model bundle; empty: the small one."
+    ),
+    DeclareLaunchArgument("device", default_value="auto", description="auto, cpu, cuda or cuda:N."),
+    DeclareLaunchArgument("rate", default_value="5.0", description="Images per second."),
+    DeclareLaunchArgument("rviz", default_value="true", description="Start RViz as well."),
+    DeclareLaunchArgument(
+        "log_level", default_value="info", description="debug, info, warn, error or fatal."
+    ),
+)
+
+
+def generate_launch_description() -> LaunchDescription:
+    share = FindPackageShare("diception_ros")
+    camera = ExecuteProcess(
+        cmd=[
+            sys.executable,
+            "-m",
+            "diception_ros.cli",
+            "demo-publish",
+            "--rate",
+            LaunchConfiguration("rate"),
+        ],
+        name="demo_camera",
+        output="screen",
+    )
+    node = IncludeLaunchDescription(
+        PythonLaunchDescriptionSource(
+            PathJoinSubstitution([share, "launch", "diception.launch.py"])
+        ),
+        launch_arguments={
+            "bundle": LaunchConfiguration("bundle"),
+            "device": LaunchConfiguration("device"),
+            "image": "/camera/image",
+            "reference_depth": "/camera/reference_depth",
+            "point_prompts": "/camera/point_prompts",
+            "params_file": PathJoinSubstitution([share, "config", "demo.yaml"]),
+            "rviz": LaunchConfiguration("rviz"),
+            "log_level": LaunchConfiguration("log_level"),
+        }.items(),
+    )
+    # Without the camera there is nothing to show.
+    end = RegisterEventHandler(
+        OnProcessExit(
+            target_action=camera, on_exit=[EmitEvent(event=Shutdown(reason="camera ended"))]
+        )
+    )
+    return LaunchDescription([*ARGUMENTS, camera, node, end])

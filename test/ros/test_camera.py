@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Camera infos: which one, at which size, and positions."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from sensor_msgs.msg import CameraInfo, RegionOfInterest
+from std_msgs.msg import Header
+
+from diception_ros.ros.camera import KEPT, CameraInfos, Located, intrinsics, resized, sibling_topic
+
+
+def header(seconds, nanoseconds=0):
+    found = Header(frame_id="optical")
+    found.stamp.sec, found.stamp.nanosec = seconds, nanoseconds
+    return found
+
+
+@pytest.mark.parametrize(
+    ("image", "wanted"),
+    [
+        ("/image", "/camera_info"),
+        ("/front/image_raw", "/front/camera_info"),
+        ("/a/b/image", "/a/b/camera_info"),
+    ],
+)
+def test_the_sibling_lies_beside_the_image(image, wanted):
+    assert sibling_topic(image) == wanted
+
+
+def test_the_info_of_the_same_stamp_wins_over_the_latest():
+    infos = CameraInfos()
+    assert infos.find(header(1)) is None
+    for seconds in (1, 2, 3):
+        infos.add(CameraInfo(header=header(seconds), width=seconds))
+    assert infos.find(header(2)).width == 2
+    assert infos.find(header(9)).width == 3
+    infos.clear()
+    assert infos.find(header(2)).width == 3
+
+
+def test_only_so_many_are_kept():
+    infos = CameraInfos()
+    for seconds in range(KEPT + 2):
+        infos.add(CameraInfo(header=header(seconds), width=seconds))
+    assert infos.find(header(0)).width == KEPT + 1
+    assert infos.find(header(2)).width == 2
+
+
+def test_an_info_of_the_right_size_is_only_restamped(info):
+    found = resized(info, header(5), 32, 24)
+    assert found.header == header(5)
+    assert (list(found.k), list(found.p)) == (list(info.k), list(info.p))
+    assert info.header == Header()
+
+
+def test_halving_keeps_the_rays(info):
+    """A pixel's ray through the rescaled camera is the ray of the same place in the full image."""
+    full = intrinsics(info, 32, 24)
+    half = intrinsics(resized(info, header(1), 16, 12), 16, 12)
+    # The centre of half-size pixel 3 lies between the full-size pixels 6 and 7.
+    assert (3 - half.cx) / half.fx == pytest.approx((6.5 - full.cx) / full.fx)
+    assert (3 - half.cy) / half.fy == pytest.approx((6.5 - full.cy) / full.fy)
+
+
+def test_binning_and_region_are_resolved(info):
+    info.binning_x = info.binning_y = 2
+    info.roi = RegionOfInterest(x_offset=8, y_offset=4, width=16, height=8)
+    same = resized(info, header(1), 8, 4)  # what this info describes
+    assert (same.binning_x, same.width) == (2, 32)
+    found = resized(info, header(1), 16, 8)
+    assert (found.width, found.height, found.binning_x, found.roi.width) == (16, 8, 0, 0)
+    assert found.k[0] == pytest.approx(30.0)
+    assert found.k[2] == pytest.approx(15.5 - 8)
+    assert intrinsics(info, 16, 8).cx == pytest.approx(found.p[2])
+
+
+def test_k_serves_where_p_is_empty(info):
+    info.p = [0.0] * 12
+    assert intrinsics(info, 32, 24).fx == 30.0
+
+
+def test_a_zero_focal_length_is_named():
+    with pytest.raises(ValueError, match=r"focal length is zero \(fx 0, fy 0\)"):
+        intrinsics(CameraInfo(width=32, height=24), 32, 24)
+
+
+def test_an_info_without_a_size_is_named(info):
+    info.width = 0
+    with pytest.raises(ValueError, match="camera info has no size"):
+        resized(info, header(1), 32, 24)
+    with pytest.raises(ValueError, match="camera info has no size"):
+        intrinsics(info, 32, 24)
+
+
+def test_positions_are_known_only_where_depth_is():
+    points = np.zeros((2, 3, 3), np.float32)
+    points[..., 2] = [[1, 2, np.nan], [4, 5, 6]]
+    located = Located(points)
+    assert located.at(1.2, 0.0)[2] == 2
+    assert located.at(2, 0) is None
+    assert located.at(3, 0) is None
+    region = (slice(0, 2), slice(0, 3), np.ones((2, 3), bool))
+    assert located.of_region(region)[2] == 4
+    assert located.of_region((slice(0, 1), slice(2, 3), np.ones((1, 1), bool))) is None

@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Clouds byte by byte, as PCL reads them."""
+
+from __future__ import annotations
+
+import struct
+
+import numpy as np
+import pytest
+from sensor_msgs.msg import PointCloud2, PointField
+from std_msgs.msg import Header
+
+from diception_ros.ros.cloud import cloud_message, read_points
+
+
+@pytest.fixture
+def points():
+    rng = np.random.default_rng(0)
+    found = rng.uniform(1, 5, (4, 6, 3)).astype(np.float32)
+    found[1, 2] = np.nan
+    return found
+
+
+@pytest.fixture
+def rgb():
+    return np.random.default_rng(1).integers(0, 256, (4, 6, 3), np.uint8)
+
+
+def test_a_point_is_x_y_z_and_packed_colour(points, rgb):
+    header = Header(frame_id="optical")
+    cloud = cloud_message(header, points, rgb)
+    assert (cloud.height, cloud.width, cloud.point_step, cloud.row_step) == (4, 6, 16, 96)
+    assert [(f.name, f.offset, f.datatype) for f in cloud.fields] == [
+        ("x", 0, 7),
+        ("y", 4, 7),
+        ("z", 8, 7),
+        ("rgb", 12, 7),
+    ]
+    assert cloud.header == header
+    assert not cloud.is_dense
+    assert not cloud.is_bigendian
+    at = 2 * cloud.row_step + 3 * cloud.point_step
+    raw = bytes(cloud.data[at : at + 16])
+    assert struct.unpack("<3f", raw[:12]) == tuple(points[2, 3])
+    red, green, blue = (int(part) for part in rgb[2, 3])
+    assert struct.unpack("<I", raw[12:])[0] == red << 16 | green << 8 | blue
+
+
+def test_normals_and_labels_follow(points, rgb):
+    normals = np.zeros_like(points)
+    normals[..., 2] = -1
+    label = np.full((4, 6), 3, np.uint8)
+    cloud = cloud_message(Header(), points, rgb, normals, label)
+    names = [field.name for field in cloud.fields]
+    assert names == ["x", "y", "z", "rgb", "normal_x", "normal_y", "normal_z", "label"]
+    assert struct.unpack("<3fI", bytes(cloud.data[16:32])) == (0.0, 0.0, -1.0, 3)
+
+
+def test_decimation_keeps_rows_and_columns(points, rgb):
+    cloud = cloud_message(Header(), points, rgb, decimation=2)
+    assert (cloud.height, cloud.width) == (2, 3)
+    assert struct.unpack("<3f", bytes(cloud.data[16:28])) == tuple(points[0, 2])
+
+
+def test_points_come_back_without_the_unknown(points, rgb):
+    found = read_points(cloud_message(Header(), points, rgb))
+    assert np.array_equal(found, points.reshape(-1, 3)[np.isfinite(points[..., 2]).reshape(-1)])
+
+
+def test_a_cloud_without_float_positions_is_refused():
+    field = PointField(name="x", datatype=PointField.FLOAT64, count=1)
+    with pytest.raises(ValueError, match="expected float32 fields x, y, z; .*x, y, z"):
+        read_points(PointCloud2(fields=[field]))
+
+
+def test_a_truncated_cloud_is_refused(points, rgb):
+    cloud = cloud_message(Header(), points, rgb)
+    cloud.data = cloud.data[:-1]
+    with pytest.raises(ValueError, match="24 points need 384 bytes, got 383"):
+        read_points(cloud)
+
+
+def test_padded_rows_are_refused(points, rgb):
+    cloud = cloud_message(Header(), points, rgb)
+    cloud.row_step += 4
+    with pytest.raises(ValueError, match="padded rows: row_step 100, expected 96"):
+        read_points(cloud)

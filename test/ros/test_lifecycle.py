@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: Apache-2.0
+"""States, transitions and parameters of a running node, by its services."""
+
+from __future__ import annotations
+
+import re
+import time
+
+import cv2
+import pytest
+from sensor_msgs.msg import CompressedImage, Image
+
+DISPARITY = {"~/disparity_relative/image": Image}
+
+
+@pytest.fixture
+def unconfigured(peer, bundle):
+    """The node before configure; brought back to work afterwards."""
+    assert peer.change("deactivate")
+    assert peer.change("cleanup")
+    yield peer
+    if peer.lifecycle() == "active":
+        peer.change("deactivate")
+    if peer.lifecycle() == "inactive":
+        peer.change("cleanup")
+    assert peer.set(bundle=str(bundle), device="cpu", image_transport="raw") == ""
+    assert peer.change("configure")
+    assert peer.change("activate")
+    peer.until_health("ready")
+
+
+def test_a_round_trip(unconfigured, image_of, picture):
+    peer = unconfigured
+    assert peer.lifecycle() == "unconfigured"
+    peer.until_health("unconfigured")
+    depth = "/robot/diception/depth/image"
+    peer.wait(lambda: peer.node.count_publishers(depth) == 0)
+    started = time.monotonic()
+    assert peer.change("configure")
+    assert time.monotonic() - started < 2.0
+    peer.wait(lambda: peer.node.count_publishers(depth) == 1)
+    assert peer.node.count_subscribers("/robot/camera/image") == 0
+    assert peer.change("activate")
+    assert peer.ask(image_of(picture), DISPARITY)
+    assert peer.change("deactivate")
+    peer.until_health("inactive")
+    peer.wait(lambda: peer.node.count_subscribers("/robot/camera/image") == 0)
+    assert peer.change("cleanup")
+    peer.wait(lambda: peer.node.count_publishers(depth) == 0)
+
+
+@pytest.mark.parametrize(
+    ("values", "text"),
+    [
+        ({"bundle": "/nowhere"}, "/nowhere is not a bundle: missing bundle.yaml"),
+        ({"device": "cuda:7"}, "device 'cuda:7' was asked for"),
+    ],
+)
+def test_what_cannot_be_is_a_failed_configure_with_its_cause(unconfigured, values, text):
+    peer = unconfigured
+    assert peer.set(**values) == ""
+    assert not peer.change("configure")
+    assert peer.lifecycle() == "unconfigured"
+    assert peer.log.having("cannot configure", text)
+    peer.until_health("error", text)
+
+
+def test_damaged_weights_are_an_error_with_its_cause(unconfigured, bundle, tmp_path):
+    peer = unconfigured
+    for file in bundle.rglob("*"):
+        if file.is_file():
+            copy = tmp_path / file.relative_to(bundle)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            copy.write_bytes(file.read_bytes())
+    weights = next((tmp_path / "transformer").glob("*.safetensors"))
+    weights.write_bytes(weights.read_bytes()[:100])
+    assert peer.set(bundle=str(tmp_path)) == ""
+    assert peer.change("configure")
+    peer.until_health("error", "loading failed", "damaged")
+    assert not peer.change("activate")
+    assert peer.lifecycle() == "inactive"
+
+
+def test_a_damaged_prompt_bank_is_a_failed_configure(unconfigured, bundle, tmp_path):
+    peer = unconfigured
+    for name in bundle.iterdir():
+        (tmp_path / name.name).symlink_to(name)
+    (tmp_path / "prompts.safetensors").unlink()
+    (tmp_path / "prompts.safetensors").write_bytes(b"rubbish")
+    assert peer.set(bundle=str(tmp_path)) == ""
+    assert not peer.change("configure")
+    assert peer.log.having("cannot configure", "prompts.safetensors is damaged")
+
+
+def test_compressed_images_are_taken(unconfigured, picture):
+    peer = unconfigured
+    assert peer.set(image_transport="compressed") == ""
+    assert peer.change("configure")
+    assert peer.change("activate")
+    data = cv2.imencode(".jpg", picture)[1].tobytes()
+    message = CompressedImage(format="bgr8; jpeg compressed bgr8", data=data)
+    assert peer.ask(message, DISPARITY)
+
+
+@pytest.mark.parametrize(
+    ("values", "text"),
+    [
+        ({"max_rate": -1.0}, "max_rate"),
+        ({"max_rate": "fast"}, "expected 'Type.DOUBLE' got 'Type.STRING'"),
+        ({"min_depth": 9.0, "max_depth": 3.0}, "min_depth 9 m must be less than max_depth 3 m"),
+        ({"tasks": ["depth", "flow"]}, "tasks: 'flow' is unknown"),
+        ({"categories": ["yak"]}, "'yak' is not in the bundle's prompt bank"),
+        ({"device": "cuda"}, "device takes effect at configure"),
+        ({"autostart": False}, "read-only|read only"),
+        ({"scale__source": "lidar"}, "scale.source must be one of none, fixed"),
+    ],
+)
+def test_changes_that_do_not_fit_are_refused_with_the_reason(peer, values, text):
+    names = [name.replace("__", ".") for name in values]
+    before = [peer.get(name) for name in names]
+    assert re.search(text, peer.set(**values))
+    assert [peer.get(name) for name in names] == before
+
+
+def test_topics_come_and_go_with_tasks_and_scale(peer):
+    def published(topic):
+        return peer.node.count_publishers(f"/robot/diception/{topic}") == 1
+
+    assert peer.set(tasks=["normal"], scale__source="none") == ""
+    peer.wait(lambda: not published("disparity_relative/image"))
+    peer.wait(lambda: not published("points"))
+    assert published("normals/image")
+    assert peer.set(tasks=["all"], scale__source="fixed") == ""
+    peer.wait(lambda: published("disparity_relative/image"))
+    peer.wait(lambda: published("points"))
+
+
+def test_steps_change_between_frames(peer, image_of, picture):
+    from diception_ros.msg import FrameReport
+
+    topics = {**DISPARITY, "~/frame_report": FrameReport}
+    for steps in (2, 1):
+        assert peer.set(depth__steps=steps) == ""
+        peer.ask(image_of(picture), topics, until=lambda a, n=steps: a["~/frame_report"].steps == n)
+    assert peer.set(depth__steps=0) == ""
+
+
+def test_parameters_are_described(peer):
+    from rcl_interfaces.srv import DescribeParameters
+
+    request = DescribeParameters.Request(names=["max_rate", "cloud.decimation", "autostart"])
+    rate, decimation, autostart = peer.call(
+        "describe_parameters", DescribeParameters, request
+    ).descriptors
+    assert "Unit: Hz" in rate.description
+    assert (rate.floating_point_range[0].to_value, decimation.integer_range[0].to_value) == (
+        1000.0,
+        64,
+    )
+    assert (rate.read_only, autostart.read_only) == (False, True)

@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Parameters without ROS: ranges, company, what a bundle allows, and the file that documents them."""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+from pathlib import Path
+
+import pytest
+import yaml
+
+from diception_ros.ros.parameters import (
+    NodeParameters,
+    TaskParameters,
+    bundle_path,
+    from_values,
+    resolve,
+    specs,
+)
+from diception_ros.tasks import TASKS
+
+CONFIG = Path(__file__).parents[2] / "config"
+SEMANTIC = TASKS["semantic"].prompt
+PROMPTS = ("", TASKS["depth"].prompt, TASKS["normal"].prompt, f"{SEMANTIC} cup", f"{SEMANTIC} bed")
+
+
+def test_defaults_are_the_specs_defaults():
+    given = from_values({spec.name: spec.default for spec in specs()})
+    assert replace(given, per_task={}) == from_values({}) == NodeParameters()
+    assert set(given.per_task.values()) == {TaskParameters()}
+
+
+def test_every_parameter_is_described():
+    assert all(len(spec.text) > 10 for spec in specs())
+    names = [spec.name for spec in specs()]
+    assert len(set(names)) == len(names) > 50
+
+
+def test_nested_and_task_parameters_arrive():
+    found = from_values(
+        {
+            "scale.fixed.scale": 2.0,
+            "scale.source": "fixed",
+            "depth.steps": 3,
+            "cloud.decimation": 4,
+            "tasks": ["depth", ""],
+        }
+    )
+    assert found.scale.fixed.scale == 2.0
+    assert found.of_task("depth").steps == 3
+    assert found.of_task("pose").steps == 0
+    assert found.cloud.decimation == 4
+    assert found.tasks == ("depth",)
+    assert found.metric
+
+
+@pytest.mark.parametrize(
+    ("values", "text"),
+    [
+        ({"max_rate": -1.0}, "max_rate must be within 0 and 1000 Hz, got -1.0"),
+        ({"depth.steps": 101}, "depth.steps must be within 0 and 100"),
+        ({"scale.source": "lidar"}, "scale.source must be one of none, fixed, .*got 'lidar'"),
+        ({"min_depth": 5.0, "max_depth": 5.0}, "min_depth 5 m must be less than max_depth 5 m"),
+        ({"output.width": 100}, "output.width and output.height must be both 0 or both given"),
+        ({"scale.source": "fixed", "scale.fixed.scale": 0.0}, "scale.fixed.scale > 0"),
+        ({"scale.source": "fixed", "tasks": ["normal"]}, "needs 'depth' among the tasks"),
+        ({"cloud.label": True, "tasks": ["depth"]}, "cloud.label needs 'semantic'"),
+        ({"categories": ["cup", "cup"]}, "categories: a name is given twice"),
+        ({"categories": [str(i) for i in range(256)]}, "at most 255, got 256"),
+        ({"scale.reference.extrinsics": [0.0] * 7}, "a unit quaternion"),
+        ({"device": "tpu"}, "device must be auto, cpu, cuda or cuda:N, got 'tpu'"),
+    ],
+)
+def test_wrong_values_are_refused_with_the_reason(values, text):
+    with pytest.raises(ValueError, match=text):
+        from_values(values)
+
+
+def test_all_becomes_what_the_bundle_can_answer():
+    found = resolve(from_values({"categories": ["all"]}), TASKS, PROMPTS)
+    assert found.tasks == ("depth", "normal", "semantic")
+    assert found.categories == ("cup", "bed")
+
+
+@pytest.mark.parametrize(
+    ("values", "text"),
+    [
+        ({"tasks": ["flow"]}, "tasks: 'flow' is unknown, expected some of depth"),
+        ({"tasks": ["pose"]}, "no prompt for 'pose', only for depth, normal, semantic"),
+        ({"categories": ["cup", "yak"]}, "'yak' is not in the bundle's prompt bank.*cup, bed"),
+    ],
+)
+def test_what_the_bundle_cannot_answer_is_refused(values, text):
+    with pytest.raises(ValueError, match=text):
+        resolve(from_values(values), TASKS, PROMPTS)
+
+
+def test_categories_do_not_matter_without_the_semantic_task():
+    asked = from_values({"tasks": ["depth"], "categories": ["yak"]})
+    assert resolve(asked, TASKS, PROMPTS).categories == ("yak",)
+
+
+def test_the_embedded_bundle_is_the_default():
+    assert bundle_path(NodeParameters(), Path("/embedded")) == Path("/embedded")
+    assert bundle_path(NodeParameters(bundle="~/b"), Path("/e")) == Path.home() / "b"
+
+
+def flat(tree, prefix=""):
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            yield from flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def test_the_config_file_has_every_parameter_at_its_default():
+    tree = yaml.safe_load((CONFIG / "diception.yaml").read_text())["/**"]["ros__parameters"]
+    found = dict(flat(tree))
+    wanted = {
+        spec.name: list(spec.default) if isinstance(spec.default, tuple) else spec.default
+        for spec in specs()
+    }
+    assert found == wanted
+    assert {name: type(value) for name, value in found.items()} == {
+        name: type(value) for name, value in wanted.items()
+    }
+
+
+@pytest.mark.parametrize("file", sorted(CONFIG.glob("*.yaml")), ids=lambda file: file.name)
+def test_ready_parameter_files_hold_known_parameters_that_fit_together(file):
+    if "diception" not in file.read_text():
+        pytest.skip("not a file for the node")
+    trees = yaml.safe_load(file.read_text())
+    known = {spec.name for spec in specs()}
+    for name, tree in trees.items():
+        if name not in ("/**", "diception"):
+            continue
+        values = dict(flat(tree["ros__parameters"]))
+        assert set(values) <= known
+        from_values(values)
+
+
+def test_every_field_has_a_spec_or_is_a_group():
+    groups = {"output", "scale", "cloud", "filter", "per_task"}
+    loose = {item.name for item in fields(NodeParameters) if "spec" not in item.metadata}
+    assert loose == groups
