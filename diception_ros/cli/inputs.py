@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a user names on the command line: image files, points, requests. All errors are ValueError."""
+"""What a user names on the command line: files, points, requests. All errors are ValueError."""
 
 from __future__ import annotations
 
@@ -29,7 +29,8 @@ class Settings:
 
 def find_images(paths: Sequence[Path]) -> list[Path]:
     """Files as they are, folders as their image files by name. ValueError for a path that is not
-    there, a folder without images, or two images that would write the same output."""
+    there, a folder without images, or two images that would write the same output.
+    """
     found: list[Path] = []
     for path in paths:
         if path.is_dir():
@@ -62,7 +63,7 @@ def read_image(path: Path) -> npt.NDArray[np.uint8]:
 
 
 def parse_points(text: str) -> tuple[tuple[tuple[float, float], ...], tuple[int, ...]]:
-    """ "x,y;x,y,0" -> pixels and labels (1 inside, the default, or 0 outside)."""
+    """Pixels and labels of "x,y;x,y,0" (label 1 inside, the default, or 0 outside)."""
     points, labels = [], []
     for part in filter(None, (part.strip() for part in text.split(";"))):
         try:

@@ -33,7 +33,8 @@ class Recorded:
 
 def read_messages(bag: Path, topics: Collection[str] | None = None) -> Iterator[Recorded]:
     """The messages that have a header, in the order of recording; None means every topic.
-    ValueError if the folder is no bag."""
+    ValueError if the folder is no bag.
+    """
     try:
         with AnyReader([bag]) as reader:
             chosen = [c for c in reader.connections if topics is None or c.topic in topics]
@@ -59,7 +60,8 @@ def count_messages(bag: Path) -> dict[str, int]:
 
 def image_array(message: Any) -> npt.NDArray[Any]:
     """sensor_msgs/Image -> (H, W) or (H, W, 3) of its own type, rows unpadded. ValueError for an
-    encoding that no output of this package has, or too little data."""
+    encoding that no output of this package has, or too little data.
+    """
     if message.encoding not in ENCODINGS:
         raise ValueError(
             f"image encoding '{message.encoding}': expected one of {', '.join(ENCODINGS)}"
@@ -78,5 +80,7 @@ def image_array(message: Any) -> npt.NDArray[Any]:
             f"{height * max(message.step, row)} bytes, got {data.size}"
         )
     rows = data[: height * message.step].reshape(height, message.step)[:, :row]
-    values = np.ascontiguousarray(rows).view(dtype).reshape(height, width, channels)
-    return values[..., 0] if channels == 1 else values
+    values: npt.NDArray[Any] = (
+        np.ascontiguousarray(rows).view(dtype).reshape(height, width, channels)
+    )
+    return values.reshape(height, width) if channels == 1 else values

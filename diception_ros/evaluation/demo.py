@@ -25,6 +25,35 @@ RECORDER = "diception_ros.ros.demo_recorder"
 GRACE = 15.0
 """s a process has to end after SIGINT before it is killed."""
 
+PROMISED = (
+    "depth/image",
+    "depth/camera_info",
+    "depth/confidence",
+    "depth/image_color",
+    "disparity_relative/image",
+    "normals/image",
+    "normals/image_color",
+    "entity/mask",
+    "entity/image_color",
+    "semantic/mask",
+    "semantic/confidence",
+    "semantic/image_color",
+    "point/mask",
+    "pose/keypoints",
+    "pose/image_color",
+    "instances",
+    "points",
+    "frame_report",
+)
+"""Topics below the node's name that must be in the bag; label_info only where vision_msgs is."""
+
+METRIC = ("depth/image", "depth/camera_info", "depth/confidence", "points")
+"""Those that come only when the reference gives a good scale."""
+
+HISTORY = 20
+"""Messages that the node keeps for the recorder, instead of the newest two that a robot wants: the
+recorder is Python, and a bag with holes measures nothing."""
+
 OnEvent = Callable[[Mapping[str, Any]], None]
 
 
@@ -35,7 +64,8 @@ class DemoError(RuntimeError):
 @dataclass(frozen=True)
 class DemoPlan:
     """out: folder for frames/, bag/ and logs. parameters: of the node, by ROS name. rate (Hz) and
-    seconds of the second phase; deadline (s) for one paced answer, patience (s) for loading."""
+    seconds of the second phase; deadline (s) for one paced answer, patience (s) for loading.
+    """
 
     out: Path
     parameters: Mapping[str, Any] = field(default_factory=dict)
@@ -97,7 +127,8 @@ def node_arguments(parameters: Mapping[str, Any]) -> list[str]:
     arguments = ["--ros-args"]
     for name, target in remaps.items():
         arguments += ["-r", f"{name}:={target}"]
-    for name, value in parameters.items():
+    deep = {f"qos_overrides./diception/{name}.publisher.depth": HISTORY for name in PROMISED}
+    for name, value in {**deep, **parameters}.items():
         arguments += ["-p", f"{name}:={json.dumps(value)}"]
     return arguments
 

@@ -22,8 +22,8 @@ class DemoFrame:
 
     rgb (H, W, 3) uint8. intrinsics: fx, fy, cx, cy in pixels. depth_m, reference_m (H, W) float32
     metres along Z, NaN unknown; the reference is what the node is given, never the full truth.
-    normals (H, W, 3) float32 optical frame. ids (H, W) uint16, 0 none. category: the one whose
-    pixels category_mask (H, W) bool holds. points (x, y) pixels of one object, whose mask is
+    normals (H, W, 3) float32 optical frame. ids (H, W) uint16, 0 none. classes (H, W) uint8, i + 1
+    for class_names[i], 0 none of them. points (x, y) pixels of one object, whose mask is
     point_mask. credit: where the image is from. sequence: one of a moving camera's frames.
     """
 
@@ -38,12 +38,12 @@ class DemoFrame:
     ids: npt.NDArray[np.uint16] | None = None
     points: tuple[tuple[float, float], ...] = ()
     point_mask: npt.NDArray[np.bool_] | None = None
-    category: str = ""
-    category_mask: npt.NDArray[np.bool_] | None = None
+    classes: npt.NDArray[np.uint8] | None = None
+    class_names: tuple[str, ...] = ()
 
 
 def with_reference(frame: DemoFrame, rng: np.random.Generator) -> DemoFrame:
-    """Adds what a cheap range sensor would give: 1% of the known depths, each 1% noisy (1 sigma)."""
+    """Adds what a cheap range sensor gives: 1% of the known depths, each with 1% noise (sigma)."""
     if frame.depth_m is None:
         return frame
     noise = 1 + REFERENCE_NOISE * rng.standard_normal(frame.depth_m.shape)
@@ -54,7 +54,8 @@ def with_reference(frame: DemoFrame, rng: np.random.Generator) -> DemoFrame:
 
 def with_point(frame: DemoFrame) -> DemoFrame:
     """Adds a point prompt in the middle of the largest object that stands free of the border, or
-    simply the largest: its pixel farthest from the object's edge."""
+    simply the largest: its pixel farthest from the object's edge.
+    """
     if frame.ids is None or not frame.ids.any():
         return frame
     from scipy.ndimage import distance_transform_edt
@@ -79,6 +80,7 @@ def save_frames(frames: list[DemoFrame], folder: Path) -> None:
     for i, frame in enumerate(frames):
         known = {item.name: getattr(frame, item.name) for item in fields(frame)}
         arrays: dict[str, Any] = {k: v for k, v in known.items() if v is not None}
+        arrays["class_names"] = np.array(frame.class_names, np.str_)
         np.savez(folder / f"{i:03d}_{frame.name}.npz", **arrays)
 
 
@@ -93,8 +95,9 @@ def load_frames(folder: Path) -> list[DemoFrame]:
 def _load(file: Path) -> DemoFrame:
     with np.load(file, allow_pickle=False) as stored:
         values: dict[str, Any] = dict(stored)
-    for name in ("name", "credit", "category"):
+    for name in ("name", "credit"):
         values[name] = str(values[name])
+    values["class_names"] = tuple(str(name) for name in values["class_names"])
     values["sequence"] = bool(values["sequence"])
     values["points"] = tuple((float(x), float(y)) for x, y in values["points"].reshape(-1, 2))
     if "intrinsics" in values:

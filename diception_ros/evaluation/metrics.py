@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Metrics on plain arrays. Every depth score carries its protocol: rows of different protocols
-must never be mixed in one column."""
+must never be mixed in one column.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +24,8 @@ MIN_DISPARITY = 1e-3
 class DepthScores:
     """abs_rel: mean |z - gt| / gt. delta1: share with max(z / gt, gt / z) < 1.25.
     rmse: metres. coverage: share of the ground truth's valid pixels that have an answer.
-    protocol: AFFINE or METRIC."""
+    protocol: AFFINE or METRIC.
+    """
 
     abs_rel: float
     delta1: float
@@ -56,7 +58,7 @@ def depth_affine(
     disparity (H, W), near = large; truth_m (H, W) metres, NaN or <= 0 invalid; valid (H, W) narrows
     it further. Least squares of scale * d + shift against 1 / truth over the valid pixels, clipped
     at 1e-3, inverted, clipped to [min_m, max_m] (NYU: 1e-3..10 m; KITTI: 1e-5..80 m).
-    Source: the evaluation of DICEPTION (arXiv 2502.17157), after MiDaS (Ranftl et al. 2020, eq. 1-4).
+    Source: the evaluation of DICEPTION (arXiv 2502.17157), after MiDaS (Ranftl et al. 2020).
     ValueError when the shapes differ or under two pixels are valid.
     """
     chosen = _valid_truth(disparity, truth_m, valid, at_least=2)

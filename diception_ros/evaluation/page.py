@@ -34,7 +34,8 @@ class Table:
 @dataclass(frozen=True)
 class Page:
     """paragraphs: what ran and what to think of it. rows, columns: as in the sheet. film: by column
-    the frames of the moving camera, all of one length."""
+    the frames of the moving camera, all of one length.
+    """
 
     title: str
     paragraphs: Sequence[str]

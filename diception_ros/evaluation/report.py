@@ -13,8 +13,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from diception_ros.evaluation.bags import image_array, read_messages
-from diception_ros.evaluation.demo import DemoError, Shown
+from diception_ros.evaluation.bags import count_messages, image_array, read_messages
+from diception_ros.evaluation.demo import METRIC, PROMISED, DemoError, Shown
 from diception_ros.evaluation.material import DemoFrame
 from diception_ros.evaluation.page import Table
 from diception_ros.evaluation.scores import (
@@ -56,13 +56,14 @@ COLUMNS = (
     "pose",
 )
 SEQUENCE_ROWS = 3
-NEEDED = ("depth", "normal", "entity", "point")
 
 
 @dataclass(frozen=True)
 class Evaluation:
     """What the bag says. rows: of the sheet; film: by column, the moving camera's frames; shown and
-    answered: images of the fixed-rate phase; stages: mean ms by name."""
+    answered: images of the fixed-rate phase; stages: mean ms by name; missing: metric topics that
+    nothing came on.
+    """
 
     timings: Sequence[Timing]
     summaries: Sequence[Summary]
@@ -73,6 +74,7 @@ class Evaluation:
     answered: int
     stages: Mapping[str, float]
     graph: bool
+    missing: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -86,20 +88,24 @@ class _Heard:
 
 
 def evaluate_demo(
-    bag: Path, frames: Sequence[DemoFrame], shown: Sequence[Shown], seconds: float
+    bag: Path,
+    frames: Sequence[DemoFrame],
+    shown: Sequence[Shown],
+    seconds: float,
+    categories: Sequence[str] = (),
 ) -> Evaluation:
-    """Figures and pictures of a demo. seconds: length of the fixed-rate phase.
-    DemoError naming the outputs that never came; ValueError if the bag cannot be read."""
+    """Figures and pictures of a demo. seconds: length of the fixed-rate phase; categories: the
+    node's parameter.
+    DemoError naming outputs that never came; ValueError if the bag cannot be read.
+    """
     paced = {item.stamp: item.frame for item in shown if item.phase == "paced"}
     at_rate = [item.stamp for item in shown if item.phase == "rate"]
     heard = _listen(bag, paced)
-    missing = [name for name in NEEDED if not heard.arrivals.get(OUTPUTS[name])]
-    if missing:
-        raise DemoError(f"the bag has no {', '.join(missing)} ({OUTPUTS[missing[0]]} is empty)")
+    missing = find_missing(bag, categories)
     scores = [
         score
         for stamp, index in paced.items()
-        for score in score_frame(frames[index], heard.arrays.get(stamp, {}))
+        for score in score_frame(frames[index], heard.arrays.get(stamp, {}), categories)
     ]
     rows = [_row(frames[index], stamp, heard) for stamp, index in paced.items()]
     moving = [
@@ -120,7 +126,25 @@ def evaluate_demo(
         answered=sum(stamp in heard.reports for stamp in at_rate),
         stages=_stages(heard.reports),
         graph=any(report.graph_replayed for report in heard.reports.values()),
+        missing=missing,
     )
+
+
+def find_missing(bag: Path, categories: Sequence[str]) -> list[str]:
+    """Promised topics of which the bag holds nothing. Metric ones may be missing: a bundle whose
+    disparity does not fit the reference rightly gives no metres. DemoError for any other; without
+    categories there is no semantic task to miss.
+    """
+    counts = count_messages(bag)
+    missing = [
+        topic
+        for topic in PROMISED
+        if not counts.get(f"/diception/{topic}") and (categories or "semantic/" not in topic)
+    ]
+    needed = [topic for topic in missing if topic not in METRIC]
+    if needed:
+        raise DemoError(f"the bag holds no message of {', '.join(needed)}")
+    return missing
 
 
 def _listen(bag: Path, paced: Mapping[int, int]) -> _Heard:
@@ -214,7 +238,8 @@ def tables(evaluation: Evaluation) -> list[Table]:
             for item in evaluation.timings
         ],
         f"All tasks and all outputs at once, every one recorded. {evaluation.shown} images were "
-        f"shown at a fixed rate, {evaluation.answered} answered, the others dropped for newer ones. "
+        f"shown at a fixed rate, {evaluation.answered} answered, the others dropped for newer "
+        "ones. "
         "Latency: from the image's stamp to the recorder, both phases. Mean stages: "
         + ", ".join(f"{name} {value:.0f} ms" for name, value in evaluation.stages.items())
         + ("; captured graphs." if evaluation.graph else "; no graphs (eager)."),
@@ -232,8 +257,10 @@ def tables(evaluation: Evaluation) -> list[Table]:
             )
             for item in evaluation.summaries
         ],
-        "Aligned: scale and shift fitted to the truth in disparity space, image by image. Metres: as "
-        "published, scaled by a sparse noisy reference (1% of the pixels), nothing fitted to the "
-        "full truth. Rendered and real images are never averaged together.",
+        "Aligned: scale and shift fitted to the truth in disparity space, image by image. Metres: "
+        "as published, scaled by a sparse noisy reference (1% of the pixels), nothing fitted to the "
+        "full truth. mIoU: over the classes present, background included. Rendered and real "
+        "images are never averaged."
+        + (f" No metres came: {', '.join(evaluation.missing)}." if evaluation.missing else ""),
     )
     return [speed, quality]

@@ -55,7 +55,8 @@ class Summary:
 @dataclass(frozen=True)
 class Timing:
     """messages and rate (Hz) of the phase at a fixed rate; latency in ms from the image's stamp to
-    the recorder, over all phases: median and 95th percentile."""
+    the recorder, over all phases: median and 95th percentile.
+    """
 
     output: str
     messages: int
@@ -64,8 +65,10 @@ class Timing:
     p95: float
 
 
-def score_frame(frame: DemoFrame, answers: Answers) -> list[Score]:
-    """Every figure that the frame's truth and the answers at hand allow."""
+def score_frame(frame: DemoFrame, answers: Answers, categories: Sequence[str] = ()) -> list[Score]:
+    """Every figure that the frame's truth and the answers at hand allow. categories: the node's, in
+    the order of their ids from 1.
+    """
     group = "rendered" if frame.sequence else "photographs"
     found: list[tuple[str, str, float]] = []
     if frame.depth_m is not None:
@@ -79,10 +82,19 @@ def score_frame(frame: DemoFrame, answers: Answers) -> list[Score]:
         found.append(("entity", "mean best IoU", best))
     if frame.point_mask is not None and "point" in answers:
         found.append(("point", "IoU", metrics.mask_iou(answers["point"] > 0, frame.point_mask)))
-    if frame.category_mask is not None and "semantic" in answers:
-        classes, truth = answers["semantic"] > 0, frame.category_mask
-        found.append(("semantic", f"IoU {frame.category}", metrics.mask_iou(classes, truth)))
+    if frame.classes is not None and "semantic" in answers:
+        truth = classes_as_asked(frame, categories)
+        found.append(("semantic", "mIoU", metrics.semantic_miou(answers["semantic"], truth)))
     return [Score(output, metric, group, value) for output, metric, value in found]
+
+
+def classes_as_asked(frame: DemoFrame, categories: Sequence[str]) -> npt.NDArray[np.uint8]:
+    """The true classes (H, W) under the node's ids; what the node was not asked for is 0."""
+    assert frame.classes is not None
+    table = np.zeros(len(frame.class_names) + 1, np.uint8)
+    for i, name in enumerate(frame.class_names, start=1):
+        table[i] = categories.index(name) + 1 if name in categories else 0
+    return table[frame.classes]
 
 
 def _depth(truth: npt.NDArray[np.float32], answers: Answers) -> list[tuple[str, str, float]]:
@@ -114,7 +126,8 @@ def timing(
     seconds: float,
 ) -> Timing:
     """arrivals: (stamp, received) in ns of one output; phase: the stamps shown at a fixed rate over
-    `seconds`."""
+    `seconds`.
+    """
     during = set(phase)
     messages = sum(stamp in during for stamp, _ in arrivals)
     latencies = [(received - stamp) / 1e6 for stamp, received in arrivals] or [float("nan")]

@@ -39,7 +39,8 @@ Report = Callable[..., None]
 class View:
     """What a camera and a range sensor would give: rgb (H, W, 3) uint8; intrinsics fx, fy, cx, cy
     in pixels; reference_m (H, W) float32 metres, NaN unknown; points (N, 2) pixels to ask about;
-    sequence: one of a moving camera's frames."""
+    sequence: one of a moving camera's frames.
+    """
 
     rgb: npt.NDArray[np.uint8]
     intrinsics: npt.NDArray[np.float64] | None
@@ -131,7 +132,8 @@ def _show_until_answered(
     camera: Camera, frame: View, retry: float, patience: float
 ) -> tuple[int, float]:
     """The stamp that was answered and how long that took. Shown again every `retry` seconds: the
-    node listens with best effort, as one does to sensors, so an image may be lost on the way."""
+    node listens with best effort, as one does to sensors, so an image may be lost on the way.
+    """
     end = time.monotonic() + patience
     while (left := end - time.monotonic()) > 0:
         began = time.monotonic()
@@ -145,7 +147,8 @@ def play_at_rate(
     camera: Camera, frames: Sequence[View], rate: float, seconds: float, report: Report
 ) -> None:
     """The moving camera's frames in turn (all, if none moves) at `rate` Hz for some seconds (for
-    ever if infinite), waiting for nothing."""
+    ever if infinite), waiting for nothing.
+    """
     moving = [i for i, frame in enumerate(frames) if frame.sequence] or range(len(frames))
     began = time.monotonic()
     for i, index in enumerate(itertools.cycle(moving)):
@@ -160,7 +163,8 @@ def play_at_rate(
 
 def load_views(folder: Path) -> list[View]:
     """The *.npz files of a folder by name, as `diception demo` writes them: rgb, points, sequence,
-    and where known intrinsics and reference_m. ValueError if there is none."""
+    and where known intrinsics and reference_m. ValueError if there is none.
+    """
     files = sorted(folder.glob("*.npz"))
     if not files:
         raise ValueError(f"{folder} holds no demo frames (*.npz): make them with 'diception demo'")
@@ -181,7 +185,8 @@ def load_views(folder: Path) -> list[View]:
 
 def image_message(values: npt.NDArray[Any], encoding: str) -> Any:
     """sensor_msgs/Image of an array (H, W[, C]). array.array: assigning bytes would be checked one
-    element at a time by the generated setter."""
+    element at a time by the generated setter.
+    """
     height, width = values.shape[:2]
     data = array.array("B")
     data.frombytes(np.ascontiguousarray(values).data.cast("B"))

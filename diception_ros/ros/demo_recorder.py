@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Records topics into an MCAP bag where `ros2 bag` is not installed: serialized bytes as they
-arrive, nothing decoded. `python -m diception_ros.ros.demo_recorder --out BAG`; SIGINT ends it."""
+arrive, nothing decoded. `python -m diception_ros.ros.demo_recorder --out BAG`; SIGINT ends it.
+"""
 
 from __future__ import annotations
 
@@ -42,8 +43,8 @@ NEVER = QosTime(9223372036, 854775807)
 class Recorder(Node):  # type: ignore[misc]  # rclpy has no types
     """Subscribes, raw, to every matching topic as soon as somebody publishes it."""
 
-    def __init__(self, writer: Writer, pattern: str) -> None:
-        super().__init__("demo_recorder")
+    def __init__(self, writer: Writer, pattern: str, context: Any = None) -> None:
+        super().__init__("demo_recorder", context=context)
         self.writer = writer
         self.pattern = re.compile(pattern)
         self.typestore = get_typestore(Stores.ROS2_JAZZY)
@@ -112,7 +113,7 @@ def matching(offered: Any) -> Any:
 
 
 def bag_qos(offered: Any) -> Qos:
-    """The offered quality of service as the bag's metadata holds it, so that players latch again."""
+    """The offered quality of service as the bag's metadata holds it: players latch again."""
     reliable = offered.reliability == ReliabilityPolicy.RELIABLE
     latched = offered.durability == DurabilityPolicy.TRANSIENT_LOCAL
     return Qos(

