@@ -39,7 +39,7 @@ class Canvas:
 
     def from_model(self, image: torch.Tensor, size: tuple[int, int]) -> npt.NDArray[np.float32]:
         """Generated (3, h, w) in [0, 1] -> float32 (H, W, 3) at size = (H, W), bilinear."""
-        scaled = resize(image.detach().float().unsqueeze(0), size)[0].clamp_(0.0, 1.0)
+        scaled = resize(image.detach().float().unsqueeze(0), size)[0].clamp(0.0, 1.0)
         return np.ascontiguousarray(scaled.permute(1, 2, 0).cpu().numpy())
 
     def points_to_model(

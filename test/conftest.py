@@ -1,0 +1,15 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a machine lacks is skipped with a reason, never passed over in silence."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if not torch.cuda.is_available():
+        skip = pytest.mark.skip(reason="needs a CUDA GPU, this torch sees none")
+        for item in items:
+            if item.get_closest_marker("gpu"):
+                item.add_marker(skip)
