@@ -37,6 +37,9 @@ class Prompts:
     labels: tuple[int, ...]
     frame_id: str = ""
 
+    def meant_for(self, frame_id: str) -> bool:
+        return self.frame_id in ("", frame_id)
+
 
 class Inputs:
     """Subscribes on construction. Callbacks only store; the worker thread reads the newest."""

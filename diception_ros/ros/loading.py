@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 import logging
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,8 +14,9 @@ from safetensors import SafetensorError, safe_open
 
 from diception_ros.engine import Engine
 from diception_ros.model import EMBEDDED_BUNDLE, BundleInfo, read_bundle_info
+from diception_ros.ros.offer import bundle_path
 from diception_ros.ros.outputs import OUTPUTS
-from diception_ros.ros.parameters import NodeParameters, answers, bundle_path, specs
+from diception_ros.ros.parameters import NodeParameters, specs
 from diception_ros.tasks import TASKS, Request, Task, load_tasks
 
 logger = logging.getLogger(__name__)
@@ -126,6 +127,11 @@ class Loading:
             # A frame in work holds the engine's lock; no lifecycle service may wait for that.
             threading.Thread(target=engine.close, name="diception closing", daemon=True).start()
 
+    def join(self, timeout: float) -> bool:
+        """Waits for the end of the load, in seconds; True when it has ended."""
+        self._thread.join(timeout)
+        return not self._thread.is_alive()
+
     def _run(self, load: Load) -> None:
         try:
             engine = load(self._say)
@@ -149,11 +155,3 @@ class Loading:
     def _say(self, line: str) -> None:
         self.cause = line
         logger.info(line)
-
-
-def semantic_classes(
-    task: Task, prompts: Sequence[str], categories: Sequence[str]
-) -> dict[int, str]:
-    """Class id from 1 -> category, those that the bundle can answer."""
-    known = answers(task, prompts)
-    return {i: name for i, name in enumerate(categories, 1) if name in known}

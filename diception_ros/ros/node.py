@@ -24,11 +24,14 @@ from diception_ros.ros.diagnostics import (
 )
 from diception_ros.ros.loading import Plan, plan
 from diception_ros.ros.logs import bridge, unbridge
-from diception_ros.ros.parameters import CONFIGURE, NodeParameters, resolve, specs
+from diception_ros.ros.offer import resolve
+from diception_ros.ros.parameters import CONFIGURE, NodeParameters, specs
 from diception_ros.ros.session import Session
 from diception_ros.tasks import TASKS
 
 logger = logging.getLogger(__name__)
+EXIT_PATIENCE = 10.0
+"""Seconds that a frame in work may take when the process ends."""
 SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
 
 
@@ -103,7 +106,11 @@ class DiceptionNode(LifecycleNode):  # type: ignore[misc]  # rclpy is not typed
         return SUCCESS
 
     def destroy_node(self) -> None:
+        session = self._session
         self._close_session()
+        # A thread inside torch when the interpreter ends would bring the process down with a crash.
+        if session is not None and not session.join(EXIT_PATIENCE):
+            logger.warning("the work in hand did not end within %g s", EXIT_PATIENCE)
         unbridge(self._log_bridge)
         super().destroy_node()
 

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every parameter of the node: default, range, unit, effect, and how they are checked together.
 
+Long because it is one table; only its last third is code.
+
 No ROS here: `declare.py` carries these to rclpy, tests and tools read them without it.
 """
 
@@ -9,11 +11,10 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from diception_ros.engine import EngineConfig
-from diception_ros.tasks import TASKS, Task
+from diception_ros.tasks import TASKS
 
 Value = bool | int | float | str | tuple[str, ...] | tuple[float, ...]
 
@@ -353,48 +354,6 @@ def check_together(parameters: NodeParameters) -> None:
     parameters.engine_config()
 
 
-def resolve(
-    parameters: NodeParameters, tasks: Mapping[str, Task], prompts: Sequence[str]
-) -> NodeParameters:
-    """`all` replaced by what a bundle with these prompts can answer.
-    ValueError naming a task or category that it cannot, or that does not exist."""
-    unknown = [name for name in parameters.tasks if name not in tasks and name != ALL]
-    if unknown:
-        raise ValueError(f"tasks: '{unknown[0]}' is unknown, expected some of {', '.join(tasks)}")
-    able = {name: found for name, task in tasks.items() if (found := answers(task, prompts))}
-    missing = [name for name in parameters.tasks if name not in able and name != ALL]
-    if missing:
-        raise ValueError(
-            f"tasks: this bundle has no prompt for '{missing[0]}', only for {', '.join(able)}"
-        )
-    names = tuple(able) if ALL in parameters.tasks else parameters.tasks
-    categories = parameters.categories
-    if "semantic" in names:
-        categories = _resolve_categories(categories, able["semantic"])
-    return dataclasses.replace(parameters, tasks=names, categories=categories)
-
-
-def answers(task: Task, prompts: Sequence[str]) -> tuple[str, ...]:
-    """What a bundle with these prompts can be asked of this task: its categories, or just its
-    prompt; empty if nothing."""
-    if not task.takes_category:
-        return (task.prompt,) if task.prompt in prompts else ()
-    prefix = f"{task.prompt} "
-    return tuple(name.removeprefix(prefix) for name in prompts if name.startswith(prefix))
-
-
-def _resolve_categories(wanted: tuple[str, ...], known: tuple[str, ...]) -> tuple[str, ...]:
-    if ALL in wanted:
-        return known[:MAX_CATEGORIES]
-    missing = [name for name in wanted if name not in known]
-    if missing:
-        raise ValueError(
-            f"categories: '{missing[0]}' is not in the bundle's prompt bank, which has "
-            f"{', '.join(known)}; 'diception prompts add' adds it"
-        )
-    return wanted
-
-
 def _check_names(parameters: NodeParameters) -> None:
     for name, values in (("tasks", parameters.tasks), ("categories", parameters.categories)):
         if len(set(values)) != len(values):
@@ -418,11 +377,6 @@ def _check_pose(pose: Sequence[float]) -> None:
             "scale.reference.extrinsics must be x y z and a unit quaternion qx qy qz qw, "
             f"got {list(pose)}"
         )
-
-
-def bundle_path(parameters: NodeParameters, embedded: Path) -> Path:
-    """The bundle asked for; `~` is expanded."""
-    return Path(parameters.bundle).expanduser() if parameters.bundle else embedded
 
 
 def _specs(kind: Any, prefix: str) -> list[Spec]:

@@ -4,10 +4,8 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,28 +16,21 @@ import numpy.typing as npt
 from diception_ros.engine import Engine, Outcome
 from diception_ros.ros.camera import intrinsics, resized, stamp_ns
 from diception_ros.ros.diagnostics import Complaints, Statistics
+from diception_ros.ros.filters import confidence_of, keep
 from diception_ros.ros.images import to_rgb
 from diception_ros.ros.inputs import Incoming, Inputs
 from diception_ros.ros.messages import frame_report
 from diception_ros.ros.outputs import Answers, Frame, Output, needed_tasks
 from diception_ros.ros.parameters import NodeParameters
 from diception_ros.ros.publishers import Gate, Publishers
+from diception_ros.ros.requests import Placed, pointed, requests_for
 from diception_ros.ros.scale import ScaleTracker
+from diception_ros.ros.stages import Stages
 from diception_ros.ros.worker import RateLimiter
-from diception_ros.tasks import (
-    Disparity,
-    Instances,
-    Keypoints,
-    Mask,
-    MetricDepth,
-    Request,
-    Result,
-)
+from diception_ros.tasks import Disparity, Instances, Request, Result
 
 logger = logging.getLogger(__name__)
 CLOUD = "points"
-SPREAD = 0.1
-"""Standard deviation of the relative disparity between seeds at which confidence reaches zero."""
 
 
 @dataclass(frozen=True)
@@ -74,8 +65,6 @@ class Pipeline:
         parameters = context.settings()
         self._notice_changes(incoming)
         with context.gate.held() as is_open:
-            if is_open:
-                context.publishers.publish_labels(incoming.message.header, parameters)
             wanted = context.publishers.wanted(parameters) if is_open else []
         if not self._in_time(incoming, parameters):
             return
@@ -102,13 +91,14 @@ class Pipeline:
     ) -> None:
         context = self._context
         tasks = [task for task in tasks if task in needed_tasks(wanted, parameters)]
-        requests, owners = self._requests(tasks, frame, parameters)
+        placed = self._requests(tasks, frame, parameters)
+        requests = [item.request for item in placed]
         if not requests:
             context.statistics.idle()
             return
         outcome = context.engine.run([frame.rgb], [requests], seed=parameters.seed)
         clock.add(outcome.stages)
-        answers = self._answers(frame, owners, outcome.results[0], parameters)
+        answers = self._answers(frame, placed, outcome.results[0], parameters)
         with clock.stage("scale"):
             answers = self._with_metric(answers, wanted, requests)
         with clock.stage("publish"):
@@ -222,58 +212,36 @@ class Pipeline:
 
     def _requests(
         self, tasks: Sequence[str], frame: Frame, parameters: NodeParameters
-    ) -> tuple[list[Request], list[tuple[str, int]]]:
-        """The requests of one frame, and for each its task and class id (0 without classes)."""
-        requests, owners = [], []
-        for task in tasks:
-            settings = parameters.of_task(task)
-            base = Request(task, steps=settings.steps or None, guidance=settings.guidance or None)
-            if self._context.engine.tasks[task].takes_category:
-                for class_id, category in enumerate(parameters.categories, 1):
-                    requests.append(replace(base, category=category))
-                    owners.append((task, class_id))
-                continue
-            if self._context.engine.tasks[task].takes_points:
-                pointed = self._pointed(base, frame)
-                if pointed is None:
-                    continue
-                base = pointed
-            requests.append(base)
-            owners.append((task, 0))
-        return requests, owners
-
-    def _pointed(self, base: Request, frame: Frame) -> Request | None:
-        """The request with the newest prompts, moved to the published size."""
-        prompts = self._context.inputs.prompts
-        if prompts is None or (prompts.frame_id and prompts.frame_id != frame.header.frame_id):
-            return None
-        (width, height), (rows, columns) = frame.input_size, frame.rgb.shape[:2]
-        outside = [(x, y) for x, y in prompts.points if not (0 <= x < width and 0 <= y < height)]
-        if outside:
-            self._context.complain(
-                prompts.topic,
-                f"point ({outside[0][0]:g}, {outside[0][1]:g}) lies outside the {width}x{height} "
-                "image",
-            )
-            return None
-        points = tuple((x * columns / width, y * rows / height) for x, y in prompts.points)
-        return replace(base, points=points, labels=prompts.labels)
+    ) -> list[Placed]:
+        context = self._context
+        table = [context.engine.tasks[task] for task in tasks]
+        found, prompts = requests_for(table, parameters), context.inputs.prompts
+        kept = []
+        for item in found:
+            if not context.engine.tasks[item.request.task].takes_points:
+                kept.append(item)
+            elif prompts is not None and prompts.meant_for(frame.header.frame_id):
+                try:
+                    kept.append(pointed(item, prompts, frame))
+                except ValueError as error:
+                    context.complain(prompts.topic, str(error))
+        return kept
 
     def _answers(
         self,
         frame: Frame,
-        owners: Sequence[tuple[str, int]],
+        placed: Sequence[Placed],
         results: Sequence[Result],
         parameters: NodeParameters,
     ) -> Answers:
         by_task: dict[str, Result] = {}
         semantic: dict[int, Instances] = {}
-        for (task, class_id), result in zip(owners, results, strict=True):
+        for item, result in zip(placed, results, strict=True):
             kept = keep(result, parameters)
-            if class_id and isinstance(kept, Instances):
-                semantic[class_id] = kept
+            if item.class_id and isinstance(kept, Instances):
+                semantic[item.class_id] = kept
             else:
-                by_task[task] = kept
+                by_task[item.request.task] = kept
         return Answers(frame, parameters, by_task, semantic)
 
     def _with_metric(
@@ -348,61 +316,3 @@ class Pipeline:
         with context.gate.held() as is_open:
             if is_open:
                 context.publishers.publish_report(message)
-
-
-class Stages:
-    """Milliseconds per stage of one frame, from its arrival on."""
-
-    def __init__(self, received: float) -> None:
-        self._received = received
-        self.durations = {"queue": 1000 * (time.monotonic() - received)}
-
-    @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        started = time.monotonic()
-        yield
-        self.durations[name] = 1000 * (time.monotonic() - started)
-
-    def add(self, stages: Any) -> None:
-        self.durations.update(stages)
-
-    def total_ms(self) -> float:
-        """From arrival until now."""
-        return 1000 * (time.monotonic() - self._received)
-
-
-def keep(result: Result, parameters: NodeParameters) -> Result:
-    """The result without what the filters leave out."""
-    chosen = parameters.filter
-    if isinstance(result, Instances):
-        return keep_instances(result, chosen.instance_score, chosen.instance_area)
-    if isinstance(result, Mask):
-        return replace(result, mask=result.score >= chosen.point_score)
-    if isinstance(result, Keypoints):
-        sure = result.scores >= chosen.keypoint_score
-        return Keypoints(result.points[sure], result.scores[sure], result.size)
-    return result
-
-
-def keep_instances(found: Instances, score: float, area: int) -> Instances:
-    """Instances of at least this score and area; the others' pixels become 0."""
-    kept = tuple(item for item in found.instances if item.score >= score and item.area >= area)
-    if len(kept) == len(found.instances):
-        return found
-    stays = np.zeros(int(found.ids.max(initial=0)) + 1, np.uint16)
-    for item in kept:
-        stays[item.id] = item.id
-    return replace(found, ids=stays[found.ids], instances=kept)
-
-
-def confidence_of(
-    metric: MetricDepth, spread: npt.NDArray[np.float32] | None, max_residual: float
-) -> npt.NDArray[np.uint8]:
-    """(H, W) uint8: 0 where the depth is unknown, else at least 1, less with the residual of the
-    scale fit (0 at max_residual) and with the spread between seeds (0 at SPREAD)."""
-    share = 1 - metric.residual / max_residual if max_residual > 0 else 1.0
-    sure = np.full(metric.valid.shape, max(0.0, share), np.float32)
-    if spread is not None:
-        sure *= np.clip(1 - spread / SPREAD, 0, 1)
-    levels = np.maximum(1, np.rint(255 * sure))
-    return np.where(metric.valid, levels, 0).astype(np.uint8)

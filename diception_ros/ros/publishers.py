@@ -3,10 +3,13 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
+
+from std_msgs.msg import Header
 
 from diception_ros.ros import interfaces, qos
 from diception_ros.ros.messages import label_info
@@ -14,6 +17,7 @@ from diception_ros.ros.outputs import Output, all_outputs
 from diception_ros.ros.parameters import NodeParameters
 from diception_ros.tasks import Task
 
+logger = logging.getLogger(__name__)
 REPORT = "frame_report"
 LABELS = "semantic/label_info"
 
@@ -93,18 +97,19 @@ class Publishers:
         if REPORT in self._publishers:
             self._publishers[REPORT].publish(message)
 
-    def publish_labels(self, header: Any, parameters: NodeParameters) -> None:
+    def publish_labels(self, parameters: NodeParameters) -> None:
         """The latched class list, when it is new. Says once which package is missing."""
         if "semantic" not in parameters.tasks or self._labelled == parameters.categories:
             return
         self._labelled = parameters.categories
         if LABELS not in self._publishers:
-            self._warn(
-                f"~/{LABELS}",
-                "is not published because the package vision_msgs is not installed: "
+            logger.warning(
+                "~/%s is not published because the package vision_msgs is not installed: "
                 "apt install ros-$ROS_DISTRO-vision-msgs",
+                LABELS,
             )
             return
+        header = Header(stamp=self._node.get_clock().now().to_msg())
         message = label_info(header, parameters.categories, parameters.filter.instance_score)
         self._publishers[LABELS].publish(message)
 

@@ -42,6 +42,7 @@ class Session:
         self._topics_out.sync(parameters)
         self._topics_in: Inputs | None = None
         self._worker: Worker[Incoming] | None = None
+        self._last_worker: Worker[Incoming] | None = None
         logger.info("images are converted by %s", backend().name)
         self.loading = Loading(loader(parameters, plan), self._loaded)
 
@@ -54,6 +55,8 @@ class Session:
         with self._gate.held():
             self._topics_out.sync(parameters)
             self.settings = parameters
+            if self.active:
+                self._topics_out.publish_labels(parameters)
 
     def activate(self) -> None:
         """Subscribes, and starts to work as soon as the engine is ready. RuntimeError with the
@@ -65,6 +68,7 @@ class Session:
                 self._node, self.settings.image_transport, self._on_image, self._complain
             )
             self._gate.open()
+            self._topics_out.publish_labels(self.settings)
             self._start_work()
 
     def deactivate(self) -> None:
@@ -73,6 +77,7 @@ class Session:
             self._gate.shut()
             if self._worker is not None:
                 self._worker.stop()
+                self._last_worker = self._worker
             if self._topics_in is not None:
                 self._topics_in.destroy()
             self._worker = self._topics_in = self.pipeline = None
@@ -83,6 +88,12 @@ class Session:
         with self._gate.held():
             self._topics_out.destroy()
         self.loading.abandon()
+
+    def join(self, timeout: float) -> bool:
+        """Waits, after `close`, for the load or the frame in work, each at most `timeout` seconds;
+        True when all work has ended."""
+        worked = self._last_worker is None or self._last_worker.join(timeout)
+        return self.loading.join(timeout) and worked
 
     def _loaded(self) -> None:
         with self._lock:

@@ -278,6 +278,8 @@ def running(bundle: Path) -> Iterator[Peer]:
         peer.close()
         process.send_signal(signal.SIGINT)
         process.wait(20)
+    assert process.returncode == 0, "\n".join(peer.log.lines[-30:])
+    assert not peer.log.having("Traceback"), "\n".join(peer.log.lines)
 
 
 @pytest.fixture

@@ -69,7 +69,7 @@ def test_points_come_back_without_the_unknown(points, rgb):
 
 def test_a_cloud_without_float_positions_is_refused():
     field = PointField(name="x", datatype=PointField.FLOAT64, count=1)
-    with pytest.raises(ValueError, match="expected float32 fields x, y, z; .*x, y, z"):
+    with pytest.raises(ValueError, match=r"expected float32 fields x, y, z; .*x, y, z"):
         read_points(PointCloud2(fields=[field]))
 
 

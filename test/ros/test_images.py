@@ -25,8 +25,7 @@ def encode(rgb, encoding):
     if kind in ("rgb", "8UC3", "16UC3"):
         return values
     if kind in ("mono", "8UC1", "16UC1"):
-        grey = np.rint(values @ GREY).astype(values.dtype)
-        return grey
+        return np.rint(values @ GREY).astype(values.dtype)
     if kind == "bgr":
         return values[..., ::-1]
     if kind in ("rgba", "bgra", "8UC4"):

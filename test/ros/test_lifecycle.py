@@ -3,12 +3,20 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import time
 
 import cv2
 import pytest
+import rclpy
+from rclpy.context import Context
+from rclpy.lifecycle import TransitionCallbackReturn
+from rclpy.parameter import Parameter
 from sensor_msgs.msg import CompressedImage, Image
+
+from diception_ros.ros.node import DiceptionNode
+from diception_ros.tasks import TASKS
 
 DISPARITY = {"~/disparity_relative/image": Image}
 
@@ -158,3 +166,75 @@ def test_parameters_are_described(peer):
         64,
     )
     assert (rate.read_only, autostart.read_only) == (False, True)
+
+
+def test_a_missing_camera_info_is_named_and_the_rest_goes_on(unconfigured, image_of, picture):
+    peer = unconfigured
+    assert peer.change("configure")
+    assert peer.change("activate")
+    peer.hear("~/depth/image", Image)
+    assert peer.ask(image_of(picture), DISPARITY)
+    peer.wait(lambda: peer.log.having("/robot/camera/camera_info", "no camera info has come"))
+    assert peer.received["~/depth/image"] == []
+
+
+@pytest.fixture
+def new_node():
+    """Makes a node within this process, in a domain where nobody else is."""
+    made = []
+
+    def make(**values):
+        context = Context()
+        rclpy.init(context=context, domain_id=0)
+        overrides = [Parameter(name.replace("__", "."), value=v) for name, v in values.items()]
+        node = DiceptionNode(context=context, parameter_overrides=overrides)
+        made.append((node, context))
+        return node
+
+    yield make
+    for node, context in made:
+        node.destroy_node()
+        rclpy.shutdown(context=context)
+
+
+@pytest.mark.parametrize(
+    ("values", "text"),
+    [
+        ({"max_rate": 5}, "parameter max_rate: .*INTEGER.*DOUBLE"),
+        ({"cloud__decimation": 0}, "parameter cloud.decimation: "),
+        ({"min_depth": 60.0}, "min_depth 60 m must be less than max_depth 50 m"),
+        ({"task_file": "/nowhere.yaml"}, "task_file: /nowhere.yaml is missing"),
+    ],
+)
+def test_wrong_values_at_start_fail_the_configure(new_node, bundle, caplog, values, text):
+    node = new_node(bundle=str(bundle), device="cpu", **values)
+    logging.getLogger("diception_ros").addHandler(caplog.handler)
+    assert node.trigger_configure() == TransitionCallbackReturn.FAILURE
+    assert re.search(f"cannot configure: {text}", caplog.text)
+
+
+def test_a_wrong_value_can_be_mended(new_node, bundle):
+    node = new_node(bundle=str(bundle), device="cpu", max_rate=5)
+    assert node.trigger_configure() == TransitionCallbackReturn.FAILURE
+    assert node.set_parameters([Parameter("max_rate", value=5.0)])[0].successful
+    assert node.trigger_configure() == TransitionCallbackReturn.SUCCESS
+
+
+def test_a_task_of_ones_own_has_topics_and_parameters(new_node, bundle, tmp_path):
+    own = tmp_path / "tasks.yaml"
+    prompt = TASKS["depth"].prompt  # one that the bundle's bank has
+    own.write_text(f"- {{name: floor, prompt: '{prompt}', kind: mask}}")
+    node = new_node(bundle=str(bundle), device="cpu", task_file=str(own))
+    assert node.trigger_configure() == TransitionCallbackReturn.SUCCESS
+    assert node.get_parameter("floor.steps").value == 0
+    topics = dict(node.get_publisher_names_and_types_by_node(node.get_name(), "/"))
+    assert topics["/diception/floor/mask"] == ["sensor_msgs/msg/Image"]
+
+
+def test_a_name_of_another_parameter_is_no_task(new_node, bundle, tmp_path, caplog):
+    own = tmp_path / "tasks.yaml"
+    own.write_text("- {name: cloud, prompt: '[[x]]', kind: mask}")
+    node = new_node(bundle=str(bundle), device="cpu", task_file=str(own))
+    logging.getLogger("diception_ros").addHandler(caplog.handler)
+    assert node.trigger_configure() == TransitionCallbackReturn.FAILURE
+    assert "the name 'cloud' belongs to other parameters or topics" in caplog.text

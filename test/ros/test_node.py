@@ -3,13 +3,12 @@
 
 from __future__ import annotations
 
-import cv2
 import numpy as np
 import pytest
 from diception_ros.msg import FrameReport, InstanceArray, KeypointArray, PointPrompts
 from geometry_msgs.msg import PointStamped
 from rclpy.qos import QoSProfile, ReliabilityPolicy
-from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
+from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 
 DISPARITY = {"~/disparity_relative/image": Image}
 BEST_EFFORT = QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)

@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is kept of an answer, and how sure it is."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import numpy.typing as npt
+
+from diception_ros.ros.parameters import NodeParameters
+from diception_ros.tasks import Instances, Keypoints, Mask, MetricDepth, Result
+
+SPREAD = 0.1
+"""Standard deviation of the relative disparity between seeds at which confidence reaches zero."""
+
+
+def keep(result: Result, parameters: NodeParameters) -> Result:
+    """The result without what the filters leave out."""
+    chosen = parameters.filter
+    if isinstance(result, Instances):
+        return keep_instances(result, chosen.instance_score, chosen.instance_area)
+    if isinstance(result, Mask):
+        return replace(result, mask=result.score >= chosen.point_score)
+    if isinstance(result, Keypoints):
+        sure = result.scores >= chosen.keypoint_score
+        return Keypoints(result.points[sure], result.scores[sure], result.size)
+    return result
+
+
+def keep_instances(found: Instances, score: float, area: int) -> Instances:
+    """Instances of at least this score and area; the others' pixels become 0."""
+    kept = tuple(item for item in found.instances if item.score >= score and item.area >= area)
+    if len(kept) == len(found.instances):
+        return found
+    stays = np.zeros(int(found.ids.max(initial=0)) + 1, np.uint16)
+    for item in kept:
+        stays[item.id] = item.id
+    return replace(found, ids=stays[found.ids], instances=kept)
+
+
+def confidence_of(
+    metric: MetricDepth, spread: npt.NDArray[np.float32] | None, max_residual: float
+) -> npt.NDArray[np.uint8]:
+    """(H, W) uint8: 0 where the depth is unknown, else at least 1, less with the residual of the
+    scale fit (0 at max_residual) and with the spread between seeds (0 at SPREAD)."""
+    share = 1 - metric.residual / max_residual if max_residual > 0 else 1.0
+    sure = np.full(metric.valid.shape, max(0.0, share), np.float32)
+    if spread is not None:
+        sure *= np.clip(1 - spread / SPREAD, 0, 1)
+    levels = np.maximum(1, np.rint(255 * sure))
+    return np.where(metric.valid, levels, 0).astype(np.uint8)

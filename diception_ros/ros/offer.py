@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a bundle can be asked, and parameters brought in line with it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from diception_ros.ros.parameters import ALL, MAX_CATEGORIES, NodeParameters
+from diception_ros.tasks import Task
+
+
+def bundle_path(parameters: NodeParameters, embedded: Path) -> Path:
+    """The bundle asked for; `~` is expanded."""
+    return Path(parameters.bundle).expanduser() if parameters.bundle else embedded
+
+
+def resolve(
+    parameters: NodeParameters, tasks: Mapping[str, Task], prompts: Sequence[str]
+) -> NodeParameters:
+    """`all` replaced by what a bundle with these prompts can answer.
+    ValueError naming a task or category that it cannot, or that does not exist."""
+    unknown = [name for name in parameters.tasks if name not in tasks and name != ALL]
+    if unknown:
+        raise ValueError(f"tasks: '{unknown[0]}' is unknown, expected some of {', '.join(tasks)}")
+    able = {name: found for name, task in tasks.items() if (found := answers(task, prompts))}
+    missing = [name for name in parameters.tasks if name not in able and name != ALL]
+    if missing:
+        raise ValueError(
+            f"tasks: this bundle has no prompt for '{missing[0]}', only for {', '.join(able)}"
+        )
+    names = tuple(able) if ALL in parameters.tasks else parameters.tasks
+    categories = parameters.categories
+    if "semantic" in names:
+        categories = _resolve_categories(categories, able["semantic"])
+    return dataclasses.replace(parameters, tasks=names, categories=categories)
+
+
+def answers(task: Task, prompts: Sequence[str]) -> tuple[str, ...]:
+    """What a bundle with these prompts can be asked of this task: its categories, or just its
+    prompt; empty if nothing."""
+    if not task.takes_category:
+        return (task.prompt,) if task.prompt in prompts else ()
+    prefix = f"{task.prompt} "
+    return tuple(name.removeprefix(prefix) for name in prompts if name.startswith(prefix))
+
+
+def _resolve_categories(wanted: tuple[str, ...], known: tuple[str, ...]) -> tuple[str, ...]:
+    if ALL in wanted:
+        return known[:MAX_CATEGORIES]
+    missing = [name for name in wanted if name not in known]
+    if missing:
+        raise ValueError(
+            f"categories: '{missing[0]}' is not in the bundle's prompt bank, which has "
+            f"{', '.join(known)}; 'diception prompts add' adds it"
+        )
+    return wanted

@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the engine is asked about one frame."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from diception_ros.ros.inputs import Prompts
+from diception_ros.ros.outputs import Frame
+from diception_ros.ros.parameters import NodeParameters
+from diception_ros.tasks import Request, Task
+
+
+@dataclass(frozen=True)
+class Placed:
+    """A request and the class id of its answer, 0 where there are no classes."""
+
+    request: Request
+    class_id: int = 0
+
+
+def requests_for(tasks: Sequence[Task], parameters: NodeParameters) -> list[Placed]:
+    """One request per task, and one per category of those that take one; points still missing."""
+    found = []
+    for task in tasks:
+        settings = parameters.of_task(task.name)
+        base = Request(task.name, steps=settings.steps or None, guidance=settings.guidance or None)
+        if task.takes_category:
+            found += [
+                Placed(replace(base, category=category), class_id)
+                for class_id, category in enumerate(parameters.categories, 1)
+            ]
+        else:
+            found.append(Placed(base))
+    return found
+
+
+def pointed(placed: Placed, prompts: Prompts, frame: Frame) -> Placed:
+    """The request with the prompts' points, moved from the input image to the published size.
+    ValueError for a point outside of the input image."""
+    (width, height), (rows, columns) = frame.input_size, frame.rgb.shape[:2]
+    for x, y in prompts.points:
+        if not (0 <= x < width and 0 <= y < height):
+            raise ValueError(f"point ({x:g}, {y:g}) lies outside the {width}x{height} image")
+    points = tuple((x * columns / width, y * rows / height) for x, y in prompts.points)
+    return replace(placed, request=replace(placed.request, points=points, labels=prompts.labels))

@@ -1,0 +1,29 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A stopwatch for one frame."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+
+class Stages:
+    """Milliseconds per stage of one frame, from its arrival on."""
+
+    def __init__(self, received: float) -> None:
+        self._received = received
+        self.durations = {"queue": 1000 * (time.monotonic() - received)}
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        started = time.monotonic()
+        yield
+        self.durations[name] = 1000 * (time.monotonic() - started)
+
+    def add(self, stages: Mapping[str, float]) -> None:
+        self.durations.update(stages)
+
+    def total_ms(self) -> float:
+        """From arrival until now."""
+        return 1000 * (time.monotonic() - self._received)

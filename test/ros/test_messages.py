@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Messages that need more than the table of outputs."""
+
+from __future__ import annotations
+
+import sys
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from std_msgs.msg import Header
+
+from diception_ros.ros.messages import byte_array, frame_report, image_message, label_info
+
+
+@pytest.mark.parametrize(
+    ("kind", "channels", "encoding"),
+    [
+        (np.uint8, 1, "mono8"),
+        (np.uint16, 1, "mono16"),
+        (np.uint8, 3, "rgb8"),
+        (np.float32, 1, "32FC1"),
+        (np.float32, 3, "32FC3"),
+    ],
+)
+def test_images_are_tightly_packed(kind, channels, encoding):
+    shape = (4, 5) if channels == 1 else (4, 5, channels)
+    pixels = np.arange(np.prod(shape)).reshape(shape).astype(kind)
+    message = image_message(Header(frame_id="a"), pixels)
+    assert (message.encoding, message.step) == (encoding, 5 * channels * pixels.itemsize)
+    assert bytes(message.data) == pixels.tobytes()
+
+
+def test_views_are_packed_too():
+    pixels = np.arange(24, dtype=np.uint8).reshape(4, 6)[:, ::2]
+    assert bytes(byte_array(pixels)) == pixels.tobytes()
+
+
+def test_a_report_names_stages_in_order():
+    report = frame_report(
+        Header(),
+        ["depth"],
+        {"queue": 1.0, "denoise": 20.5},
+        age_ms=30.0,
+        batch=1,
+        steps=2,
+        graph=False,
+        dropped=3,
+    )
+    assert (report.stages, list(report.durations)) == (["queue", "denoise"], [1.0, 20.5])
+    assert (report.tasks, report.steps, report.dropped) == (["depth"], 2, 3)
+
+
+def test_label_info_lists_the_classes_with_the_background(monkeypatch):
+    def message(**fields):
+        return SimpleNamespace(**fields)
+
+    module = SimpleNamespace(LabelInfo=message, VisionClass=message)
+    monkeypatch.setitem(sys.modules, "vision_msgs", SimpleNamespace(msg=module))
+    monkeypatch.setitem(sys.modules, "vision_msgs.msg", module)
+    info = label_info(Header(), ["cup", "bed"], 0.25)
+    classes = [(item.class_id, item.class_name) for item in info.class_map]
+    assert classes == [(0, "background"), (1, "cup"), (2, "bed")]
+    assert info.threshold == 0.25
