@@ -84,3 +84,11 @@ def image_array(message: Any) -> npt.NDArray[Any]:
         np.ascontiguousarray(rows).view(dtype).reshape(height, width, channels)
     )
     return values.reshape(height, width) if channels == 1 else values
+
+
+def answer_array(message: Any) -> npt.NDArray[Any]:
+    """An image as it is, a KeypointArray as (N, 2) float32 pixels (x, y)."""
+    if hasattr(message, "keypoints"):
+        points = [(point.x, point.y) for point in message.keypoints]
+        return np.array(points, np.float32).reshape(-1, 2)
+    return image_array(message)

@@ -190,6 +190,7 @@ def _follow(camera: _Child, others: Sequence[_Child], on_event: OnEvent) -> list
         if event["event"] == "frame":
             shown.append(Shown(event["frame"], event["stamp"], event["phase"]))
         if event["event"] == "done":
+            camera.process.wait(GRACE)
             return shown
     raise DemoError(f"the camera process ended early: {_last_line(camera.log)}")
 

@@ -24,7 +24,8 @@ class DemoFrame:
     metres along Z, NaN unknown; the reference is what the node is given, never the full truth.
     normals (H, W, 3) float32 optical frame. ids (H, W) uint16, 0 none. classes (H, W) uint8, i + 1
     for class_names[i], 0 none of them. points (x, y) pixels of one object, whose mask is
-    point_mask. credit: where the image is from. sequence: one of a moving camera's frames.
+    point_mask. keypoints (K, 2) visible joints, pixels (x, y); people (K,) whose they are.
+    credit: where the image is from. sequence: one of a moving camera's frames.
     """
 
     name: str
@@ -40,6 +41,8 @@ class DemoFrame:
     point_mask: npt.NDArray[np.bool_] | None = None
     classes: npt.NDArray[np.uint8] | None = None
     class_names: tuple[str, ...] = ()
+    keypoints: Float | None = None
+    people: npt.NDArray[np.int64] | None = None
 
 
 def with_reference(frame: DemoFrame, rng: np.random.Generator) -> DemoFrame:

@@ -13,7 +13,12 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from diception_ros.evaluation.bags import count_messages, image_array, read_messages
+from diception_ros.evaluation.bags import (
+    answer_array,
+    count_messages,
+    image_array,
+    read_messages,
+)
 from diception_ros.evaluation.demo import METRIC, PROMISED, DemoError, Shown
 from diception_ros.evaluation.material import DemoFrame
 from diception_ros.evaluation.page import Table
@@ -41,7 +46,7 @@ PICTURES = {
 }
 """Pictures that the node itself publishes, by column."""
 
-EVENTS = {"points": "/diception/points", "pose": "/diception/pose/keypoints"}
+TIMED = {"points": "/diception/points"}
 """Further outputs that are timed but not scored."""
 
 COLUMNS = (
@@ -154,13 +159,13 @@ def _listen(bag: Path, paced: Mapping[int, int]) -> _Heard:
     reports: dict[int, Any] = {}
     outputs = {topic: name for name, topic in OUTPUTS.items()}
     columns = {topic: name for name, topic in PICTURES.items()}
-    wanted = {*outputs, *columns, *EVENTS.values(), REPORT_TOPIC}
+    wanted = {*outputs, *columns, *TIMED.values(), REPORT_TOPIC}
     for item in read_messages(bag, wanted):
         arrivals[item.topic].append((item.stamp, item.received))
         if item.topic == REPORT_TOPIC:
             reports[item.stamp] = item.message
         if item.stamp in paced and item.topic in outputs:
-            arrays[item.stamp][outputs[item.topic]] = image_array(item.message)
+            arrays[item.stamp][outputs[item.topic]] = answer_array(item.message)
         if item.stamp in paced and item.topic in columns:
             pictures[item.stamp][columns[item.topic]] = image_array(item.message)
     return _Heard(arrays, pictures, arrivals, reports)
@@ -205,7 +210,7 @@ def _film(moving: Sequence[Row], columns: Sequence[str]) -> dict[str, list[Rgb]]
 
 
 def _timings(heard: _Heard, at_rate: Sequence[int], seconds: float) -> list[Timing]:
-    topics = {**OUTPUTS, **EVENTS, "frame report": REPORT_TOPIC}
+    topics = {**OUTPUTS, **TIMED, "frame report": REPORT_TOPIC}
     return [
         timing(name, heard.arrivals[topic], at_rate, seconds)
         for name, topic in topics.items()
@@ -258,9 +263,9 @@ def tables(evaluation: Evaluation) -> list[Table]:
             for item in evaluation.summaries
         ],
         "Aligned: scale and shift fitted to the truth in disparity space, image by image. Metres: "
-        "as published, scaled by a sparse noisy reference (1% of the pixels), nothing fitted to the "
-        "full truth. mIoU: over the classes present, background included. Rendered and real "
-        "images are never averaged."
+        "as published, scaled by a sparse noisy reference (1% of the pixels), nothing fitted to "
+        "the full truth. mIoU: over the classes present, background included. Rendered and "
+        "real images are never averaged."
         + (f" No metres came: {', '.join(evaluation.missing)}." if evaluation.missing else ""),
     )
     return [speed, quality]

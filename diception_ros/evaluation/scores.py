@@ -24,8 +24,9 @@ OUTPUTS = {
     "entity": "/diception/entity/mask",
     "semantic": "/diception/semantic/mask",
     "point": "/diception/point/mask",
+    "pose": "/diception/pose/keypoints",
 }
-"""The array that holds each answer, by the name it has in the table."""
+"""The message that holds each answer, by the name it has in the table."""
 
 SMALLEST_INSTANCE = 100
 """px; smaller true objects are left out of the entity score."""
@@ -80,6 +81,8 @@ def score_frame(frame: DemoFrame, answers: Answers, categories: Sequence[str] = 
     if frame.ids is not None and "entity" in answers:
         best = metrics.mean_best_iou(answers["entity"], frame.ids, min_area=SMALLEST_INSTANCE)
         found.append(("entity", "mean best IoU", best))
+    if frame.keypoints is not None and "pose" in answers:
+        found += _pose(answers["pose"], frame)
     if frame.point_mask is not None and "point" in answers:
         found.append(("point", "IoU", metrics.mask_iou(answers["point"] > 0, frame.point_mask)))
     if frame.classes is not None and "semantic" in answers:
@@ -103,6 +106,9 @@ def _depth(truth: npt.NDArray[np.float32], answers: Answers) -> list[tuple[str, 
         affine = metrics.depth_affine(answers["depth"], truth)
         found.append(("depth", f"AbsRel, {affine.protocol} aligned", affine.abs_rel))
         found.append(("depth", f"delta1, {affine.protocol} aligned", affine.delta1))
+        plane = best_plane(truth)
+        found.append(("depth", "AbsRel of the best plane, to compare", plane.abs_rel))
+        found.append(("depth", "delta1 of the best plane, to compare", plane.delta1))
     if "metric depth" in answers:
         absolute = metrics.depth_metric(answers["metric depth"], truth)
         found.append(("metric depth", "AbsRel, metres", absolute.abs_rel))
@@ -110,13 +116,37 @@ def _depth(truth: npt.NDArray[np.float32], answers: Answers) -> list[tuple[str, 
     return found
 
 
+def best_plane(truth: npt.NDArray[np.float32]) -> metrics.DepthScores:
+    """What one knows without looking: the plane (linear in disparity) that fits the truth best."""
+    y, x = np.mgrid[: truth.shape[0], : truth.shape[1]]
+    chosen = np.isfinite(truth) & (np.nan_to_num(truth) > 0)
+    design = np.stack([x[chosen], y[chosen], np.ones(chosen.sum())], axis=1)
+    (a, b, c), *_ = np.linalg.lstsq(design, 1.0 / truth[chosen].astype(np.float64), rcond=None)
+    return metrics.depth_affine((a * x + b * y + c).astype(np.float32), truth)
+
+
+def _pose(points: npt.NDArray[np.float32], frame: DemoFrame) -> list[tuple[str, str, float]]:
+    """The mean over the people: joints found within 10% of the longer side of the person's box."""
+    assert frame.keypoints is not None
+    assert frame.people is not None
+    recalls = []
+    for person in np.unique(frame.people):
+        joints = frame.keypoints[frame.people == person]
+        (x, y), (right, bottom) = joints.min(axis=0), joints.max(axis=0)
+        box = (float(x), float(y), float(right - x), float(bottom - y))
+        recalls.append(metrics.keypoint_recall(points, joints, box))
+    return [("pose", "joints found within 10%", float(np.mean(recalls)))] if recalls else []
+
+
 def summarize(scores: Iterable[Score]) -> list[Summary]:
-    """Means by output, metric and group, in the order in which they first came; NaN is left out."""
+    """Means by output, metric and group, NaN left out; by output as in OUTPUTS, rendered first."""
     grouped: dict[tuple[str, str, str], list[float]] = defaultdict(list)
     for score in scores:
         if np.isfinite(score.value):
             grouped[(score.output, score.metric, score.group)].append(score.value)
-    return [Summary(*key, float(np.mean(values)), len(values)) for key, values in grouped.items()]
+    found = [Summary(*key, float(np.mean(values)), len(values)) for key, values in grouped.items()]
+    order = list(OUTPUTS)
+    return sorted(found, key=lambda one: (order.index(one.output), one.group != "rendered"))
 
 
 def timing(

@@ -32,6 +32,9 @@ RELIABLE = QoSProfile(depth=5, reliability=ReliabilityPolicy.RELIABLE)
 FIRST_RETRY = 3.0
 """s after which an unanswered image is shown again."""
 
+LAST_WORDS = 2.0
+"""s for the answers to the last images, which are still on their way to the recorder."""
+
 Report = Callable[..., None]
 
 
@@ -158,7 +161,7 @@ def play_at_rate(
         camera.wait(lambda: False, due - time.monotonic())
         stamp = camera.show(frames[index])
         report(event="frame", phase="rate", frame=index, stamp=stamp)
-    camera.wait(lambda: False, 1.0)  # the answer to the last one is still on its way
+    camera.wait(lambda: False, LAST_WORDS)
 
 
 def load_views(folder: Path) -> list[View]:

@@ -20,6 +20,9 @@ string[] stages
 float32[] durations
 bool graph_replayed
 """
+POINTS = "std_msgs/Header header\nKeypoint[] keypoints"
+POINT = "float32 x\nfloat32 y"
+POSE = "pose/keypoints"
 COLOURED = [topic for topic in PROMISED if topic.endswith("image_color")]
 
 
@@ -43,6 +46,8 @@ def frames() -> list[DemoFrame]:
         ids=mask.astype(np.uint16),
         points=((10.0, 10.0),),
         point_mask=mask,
+        keypoints=np.array([[10, 5], [10, 25]], np.float32),
+        people=np.array([3, 3]),
     )
     return [DemoFrame("photo", rgb, "somewhere"), rendered]
 
@@ -54,6 +59,8 @@ class HandWritten:
         self.writer = writer
         self.types = get_typestore(Stores.ROS2_JAZZY)
         self.types.register(get_types_from_msg(REPORT, "diception_ros/msg/FrameReport"))
+        self.types.register(get_types_from_msg(POINT, "diception_ros/msg/Keypoint"))
+        self.types.register(get_types_from_msg(POINTS, "diception_ros/msg/KeypointArray"))
         self.connections = {}
 
     def add(self, topic, kind, stamp, latency_ms, **fields):
@@ -86,7 +93,15 @@ class HandWritten:
         """Right answers to the rendered frame on every promised topic."""
         rendered = frames()[1]
         for topic in set(PROMISED) - set(without):
-            if topic in COLOURED:
+            if topic == POSE:
+                self.add(
+                    f"/diception/{POSE}",
+                    "diception_ros/msg/KeypointArray",
+                    stamp,
+                    100,
+                    keypoints=[self.types.types["diception_ros/msg/Keypoint"](x=9.0, y=6.0)],
+                )
+            elif topic in COLOURED:
                 self.image(topic, np.full((*SHAPE, 3), 50, np.uint8), "rgb8", stamp)
             elif topic == "frame_report":
                 self.add(
@@ -108,7 +123,7 @@ class HandWritten:
         }
         empty = {
             name: (np.zeros(SHAPE, np.uint8), "mono8")
-            for name in set(PROMISED) - set(arrays) - set(COLOURED) - {"frame_report"}
+            for name in set(PROMISED) - set(arrays) - set(COLOURED) - {"frame_report", POSE}
         }
         for topic, (values, encoding) in {**arrays, **empty}.items():
             if topic not in without:
@@ -139,6 +154,9 @@ def test_figures_follow_from_the_bag(tmp_path):
     assert figures[("normal", "mean angle, deg")].value == pytest.approx(0.0, abs=0.05)
     assert figures[("entity", "mean best IoU")].value == 1.0
     assert figures[("point", "IoU")].value == 1.0
+    assert figures[("pose", "joints found within 10%")].value == 0.5
+    assert figures[("depth", "AbsRel of the best plane, to compare")].value > 0.01
+    assert next(iter(figures))[0] == "depth"
     assert {item.frames for item in found.summaries} == {1}
     depth_timing = {item.output: item for item in found.timings}["depth"]
     assert (depth_timing.messages, depth_timing.rate) == (1, 0.5)
