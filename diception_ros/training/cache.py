@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Frames rendered ahead into compressed shards, and read back as training goes on."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from rich.progress import track
+
+from diception_ros.training.scenes import Frame, make_frame
+
+LOG = logging.getLogger(__name__)
+SHARD = 64
+MAX_PEOPLE, KEYPOINTS = 4, 13
+HELD_OUT = 10_000_000
+"""Seeds from here on are for evaluation only."""
+
+
+def pack(frames: list[Frame]) -> dict[str, np.ndarray]:
+    """A shard's arrays: half-precision depth (NaN sky), normals in 1/127, 8-bit ids, and per frame
+    up to MAX_PEOPLE rows of (instance, x, y, visible) for each keypoint.
+    """
+    people = np.zeros((len(frames), MAX_PEOPLE, KEYPOINTS, 4), np.float32)
+    for row, frame in enumerate(frames):
+        for person, (instance, points, visible) in enumerate(frame.keypoints[:MAX_PEOPLE]):
+            people[row, person, :, 0] = instance
+            people[row, person, :, 1:3] = points
+            people[row, person, :, 3] = visible
+    normals = np.stack([np.nan_to_num(frame.normals) for frame in frames])
+    return {
+        "rgb": np.stack([frame.rgb for frame in frames]),
+        "depth": np.stack([frame.depth for frame in frames]).astype(np.float16),
+        "normals": np.round(normals * 127).astype(np.int8),
+        "instances": np.stack([frame.instances for frame in frames]).astype(np.uint8),
+        "categories": np.stack([frame.categories for frame in frames]).astype(np.uint8),
+        "intrinsics": np.array([frame.intrinsics for frame in frames], np.float32),
+        "people": people,
+    }
+
+
+def unpack(shard: dict[str, np.ndarray], row: int) -> Frame:
+    """One frame of a loaded shard."""
+    normals = shard["normals"][row].astype(np.float32)
+    length = np.linalg.norm(normals, axis=-1, keepdims=True)
+    people = shard["people"][row]
+    return Frame(
+        shard["rgb"][row],
+        shard["depth"][row].astype(np.float32),
+        np.where(length > 0, normals / np.maximum(length, 1), np.nan),
+        shard["instances"][row].astype(np.uint16),
+        shard["categories"][row].astype(np.uint16),
+        tuple(shard["intrinsics"][row].tolist()),
+        tuple((int(p[0, 0]), p[:, 1:3], p[:, 3] > 0) for p in people if p[0, 0] > 0),
+    )
+
+
+def load(path: Path) -> dict[str, np.ndarray]:
+    with np.load(path) as shard:
+        return {name: shard[name] for name in shard.files}
+
+
+def fill(folder: Path, first: int, count: int, size: int) -> None:
+    """Renders seeds first .. first + count - 1 into shards; shards that exist are left alone."""
+    folder.mkdir(parents=True, exist_ok=True)
+    started, made = time.monotonic(), 0
+    for seed in track(range(first, first + count, SHARD), f"rendering {size} x {size}"):
+        path = folder / f"{seed:09d}.npz"
+        if path.exists():
+            continue
+        frames = [make_frame(number, size, size) for number in range(seed, seed + SHARD)]
+        np.savez(path.with_suffix(".part.npz"), **pack(frames))
+        path.with_suffix(".part.npz").rename(path)
+        made += SHARD
+    if made:
+        rate = made / (time.monotonic() - started)
+        LOG.info("%d frames, %.1f a second", made, rate)
+
+
+def main() -> None:
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--first", type=int, default=0, help="first seed")
+    parser.add_argument("--count", type=int, default=20000, help="frames")
+    parser.add_argument("--size", type=int, default=128, help="height and width in pixels")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    fill(arguments.folder, arguments.first, arguments.count, arguments.size)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The small model that is trained from scratch: sizes, prompts and the start that works."""
+
+from __future__ import annotations
+
+import torch
+from diffusers import AutoencoderTiny, FlowMatchEulerDiscreteScheduler, SD3Transformer2DModel
+from torch import nn
+
+from diception_ros.model import BundleInfo, Diception, PointEmbedder, PromptBank
+from diception_ros.tasks import TASKS
+from diception_ros.training.targets import COPY, NAMED
+
+WIDTH, HEADS, LAYERS = 192, 3, 6
+PROMPT_WIDTH = 64
+MAX_TOKENS_A_SIDE = 16
+GATE = 0.3
+SPREAD = 2.0
+"""Length of the patch embedding's columns: image content against positions of length 11."""
+
+
+def build(vae: AutoencoderTiny, info: BundleInfo, seed: int) -> Diception:
+    """The untrained model around a trained autoencoder."""
+    torch.manual_seed(seed)
+    transformer = SD3Transformer2DModel(
+        sample_size=2 * MAX_TOKENS_A_SIDE,
+        patch_size=2,
+        in_channels=16,
+        out_channels=16,
+        num_layers=LAYERS,
+        attention_head_dim=WIDTH // HEADS,
+        num_attention_heads=HEADS,
+        joint_attention_dim=PROMPT_WIDTH,
+        caption_projection_dim=WIDTH,
+        pooled_projection_dim=PROMPT_WIDTH,
+        pos_embed_max_size=MAX_TOKENS_A_SIDE,
+    )
+    start(transformer)
+    points = PointEmbedder(frequencies=WIDTH // 2, hidden=WIDTH, width=WIDTH)
+    points.positional_encoding_gaussian_matrix.normal_()
+    for label in (points.seg_embeddings, points.not_seg_embeddings):
+        nn.init.normal_(label.weight, std=0.5)
+    scheduler = FlowMatchEulerDiscreteScheduler(shift=3.0)
+    return Diception(transformer, vae, points, prompt_bank(seed), scheduler, info)
+
+
+@torch.no_grad()
+def start(transformer: SD3Transformer2DModel) -> None:
+    """Noise passes through: at first the predicted velocity is the noise itself.
+
+    The patch embedding has orthogonal columns that no position and no mean overlaps, the output is
+    its transpose times what the last normalisation divides by; modulations begin at zero with open
+    gates.
+    """
+    embed = transformer.pos_embed
+    positions = embed.pos_embed[0].double()
+    taken = torch.cat([positions, torch.ones(1, WIDTH).double()])
+    _, values, rows = torch.linalg.svd(taken, full_matrices=True)
+    rank = int((values > 1e-6 * values[0]).sum())
+    free = rows[rank:].T
+    patch = embed.proj.weight[0].numel()
+    mix = torch.linalg.qr(torch.randn(free.shape[1], patch).double())[0]
+    columns = (free @ mix).float() * SPREAD
+    channels = transformer.config.in_channels
+    weight = columns.reshape(WIDTH, 2, 2, channels).permute(0, 3, 1, 2)
+    embed.proj.weight.copy_(weight)
+    embed.proj.bias.zero_()
+    deviation = ((patch * SPREAD**2 + WIDTH / 2) / WIDTH) ** 0.5
+    transformer.proj_out.weight.copy_(columns.T * deviation / SPREAD**2)
+    transformer.proj_out.bias.zero_()
+    nn.init.zeros_(transformer.norm_out.linear.weight)
+    nn.init.zeros_(transformer.norm_out.linear.bias)
+    for block in transformer.transformer_blocks:
+        for norm in (block.norm1, block.norm1_context):
+            nn.init.zeros_(norm.linear.weight)
+            nn.init.zeros_(norm.linear.bias)
+            parts = norm.linear.bias.view(-1, WIDTH)
+            if len(parts) == 6:  # shift, scale, gate of the attention, then of the MLP
+                parts[2], parts[5] = GATE, GATE
+
+
+def prompt_bank(seed: int) -> PromptBank:
+    """Two fixed random tokens for the task and two for the category, and their sum's like pooled.
+    No text is understood: a prompt that is not in the bank has no meaning to this model.
+    """
+    generator = torch.Generator().manual_seed(seed + 1)
+
+    def draw(names: tuple[str, ...]) -> dict[str, torch.Tensor]:
+        return {name: torch.randn(3, PROMPT_WIDTH, generator=generator) for name in names}
+
+    tasks, categories = draw((COPY, *TASKS)), draw(("", *NAMED))
+    names, embeds, pooled = [], [], []
+    for task, a in tasks.items():
+        row = TASKS.get(task)
+        for category in NAMED if row and row.takes_category else ("",):
+            b = categories[category]
+            names.append(row.prompt_for(category or None) if row else "")
+            embeds.append(torch.cat([a[:2], b[:2]]))
+            pooled.append(a[2] + 0.7 * b[2])
+    return PromptBank(names, torch.stack(embeds), torch.stack(pooled))
