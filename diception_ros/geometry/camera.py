@@ -28,7 +28,8 @@ class Intrinsics:
             value = getattr(self, name)
             if not math.isfinite(value) or value <= 0:
                 raise ValueError(
-                    f"focal length {name} must be positive, found {value:g}: is the camera calibrated?"
+                    f"focal length {name} must be positive, found {value:g}: "
+                    "is the camera calibrated?"
                 )
         if not (math.isfinite(self.cx) and math.isfinite(self.cy)):
             raise ValueError(f"principal point must be finite, found ({self.cx:g}, {self.cy:g})")

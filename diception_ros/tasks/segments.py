@@ -1,62 +1,106 @@
 # SPDX-License-Identifier: Apache-2.0
 """Instances from flat colours of an unknown palette, as an imperfect decoder paints them.
 
-Constants are those of Vision Banana (arXiv 2604.20329, appendix A) where it publishes one.
+Colours are found and segments cut out at no more than WORKING_SIDE pixels, then edges are drawn
+again at full size. Constants are those of Vision Banana (arXiv 2604.20329, appendix A) where it
+publishes one.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
-from skimage.measure import label as connected
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+from skimage.measure import label
 
+from diception_ros.tasks.colours import (
+    KERNEL,
+    NOISE_REACH,
+    Labels,
+    Palette,
+    Pixels,
+    find_colours,
+    flat_pixels,
+    nearest_colour,
+    noise_level,
+    squared_norm,
+)
 from diception_ros.tasks.types import Float, Instance, Instances
 
 WORKING_SIDE = 320
 """Longest side that colours are clustered at: averaging on the way removes noise, too."""
-BITS = 5
-LEVELS, WIDTH = 1 << BITS, 1 << (8 - BITS)
+ACROSS = 6
+"""Pixels at the working size between the two sides of a border: more than a soft edge is wide."""
+EDGE = 0.6
+"""Change within 3x3 pixels, over the radius of one colour, from which there is an edge."""
+SOFT = 0.7
+"""Change across a border, over the radius of one colour, under which there is no edge."""
+HALO = 8
+"""Pixels at the working size that a dropped halo is taken over."""
+IMPURE = 64.0
+"""Mean distance of a segment's pixels from its colour at which its score reaches zero."""
 
-Labels = npt.NDArray[np.int32]
-Pixels = npt.NDArray[np.uint8]
+QUIET = 1.5
+"""Noise (of 255) below which edges are taken from the pixels as they are."""
 
-
-@dataclass(frozen=True)
-class Palette:
-    """How colours are told apart; distances are Euclidean in RGB of 0..255.
-
-    background: within this of black is nobody. tolerance: least radius of one colour; it grows with
-    the noise that is measured. smallest: share of the image below which a segment is dropped.
-    solid: share of a segment that a 3x3 erosion must leave (halos are thin). merge: segments of one
-    colour are one instance if their joint box is at most this many times their boxes; 0 never.
-    """
-
-    background: float = 36.0
-    tolerance: float = 18.0
-    smallest: float = 2e-4
-    solid: float = 0.1
-    merge: float = 5.0
+Box = tuple[int, int, int, int]
+"""First row, first column, row and column after the last."""
+Ids = npt.NDArray[np.uint16]
 
 
 def find_segments(colours: Float, palette: Palette) -> Instances:
-    """Colours (H, W, 3) in [0, 1] -> instances, the largest first."""
-    height, width = colours.shape[:2]
-    pixels = (np.clip(colours, 0, 1) * 255 + 0.5).astype(np.uint8)
+    """Colours (H, W, 3) in [0, 1] -> instances, the largest first. ValueError for another shape."""
+    if colours.ndim != 3 or colours.shape[2] != 3 or colours.size == 0:
+        raise ValueError(f"expected colours of shape (H, W, 3), found {colours.shape}")
+    pixels = to_pixels(colours)
     small = shrink(pixels)
-    smooth = np.asarray(cv2.medianBlur(small, 5), np.uint8)
-    radius = max(palette.tolerance, 4.0 * noise_level(small, smooth))
-    centres = find_colours(smooth, palette, radius)
+    smooth = np.asarray(cv2.medianBlur(small, 5), np.uint8).reshape(small.shape)
+    noise = noise_level(small, smooth)
+    radius = max(palette.tolerance, NOISE_REACH * noise)
+    flat = flat_pixels(smooth, EDGE * radius)
+    centres = find_colours(smooth, flat, palette, radius)
     kinds = nearest_colour(smooth, centres, palette.background)
-    segments = connected(kinds, background=0, connectivity=2).astype(np.int32)
+    segments = connected(np.where(flat, kinds, 0))
     segments = keep_solid(segments, palette)
-    segments = join(segments, kinds, palette.merge) if palette.merge > 0 else segments
-    segments = grow(segments, kinds > 0)
-    ids = cv2.resize(segments.astype(np.uint16), (width, height), interpolation=cv2.INTER_NEAREST)
-    return describe(ids, segments, smooth, centres[kinds])
+    segments = join_soft(segments, flat & (kinds == 0), smooth, SOFT * radius)
+    segments = add_specks(segments, kinds > 0)
+    if palette.merge > 0:
+        segments = join_parts(segments, mean_colours(segments, smooth), radius, palette.merge)
+    segments = by_size(segments)
+    own = mean_colours(segments, smooth)
+    scores = purity(segments, smooth, own)
+    segments = drop_small(grow(segments, kinds > 0, smooth, own), palette.smallest)
+    if noise > QUIET:
+        pixels = np.asarray(cv2.medianBlur(pixels, 3), np.uint8)
+    ids = sharpen(segments, own, pixels)
+    return Instances(ids, describe(ids, segments, scores))
+
+
+def find_silhouettes(brightness: Float, threshold: float, smallest: float) -> Instances:
+    """Brightness (H, W) in [0, 1] -> the connected parts that reach `threshold`, the largest first.
+    score: a part's mean brightness."""
+    parts = connected(brightness >= threshold)
+    ids = by_size(drop_small(parts, smallest))
+    counts = np.maximum(np.bincount(ids.ravel()), 1)
+    scores = np.clip(np.bincount(ids.ravel(), brightness.ravel()) / counts, 0, 1)
+    small = ids.astype(np.uint16)
+    return Instances(small, describe(small, ids, scores.astype(np.float32)))
+
+
+def connected(kinds: npt.NDArray[Any]) -> Labels:
+    """Connected parts of one kind, diagonals included; kind 0 is background."""
+    parts = label(kinds, background=0, connectivity=2)  # type: ignore[no-untyped-call]
+    return np.asarray(parts, np.int32)
+
+
+def to_pixels(colours: Float) -> Pixels:
+    scaled = cv2.convertScaleAbs(np.maximum(colours, 0, dtype=np.float32), alpha=255)
+    return np.asarray(scaled, np.uint8).reshape(colours.shape)  # OpenCV drops axes of length 1
 
 
 def shrink(pixels: Pixels) -> Pixels:
@@ -68,152 +112,227 @@ def shrink(pixels: Pixels) -> Pixels:
     return np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA), np.uint8)
 
 
-def noise_level(pixels: Pixels, smooth: Pixels) -> float:
-    """Robust standard deviation of what the median filter took away from coloured pixels."""
-    coloured = smooth.max(axis=-1) > 60
-    if not coloured.any():
-        return 0.0
-    difference = cv2.absdiff(pixels, smooth)[coloured]
-    return 1.4826 * float(np.median(difference)) / 2.5  # the filter's own noise is the fraction
-
-
-def find_colours(smooth: Pixels, palette: Palette, radius: float) -> Float:
-    """Modes of the colour histogram (K + 1, 3), row 0 black. Only flat pixels vote: edges between
-    two colours hold every colour in between."""
-    lightest = cv2.dilate(smooth, np.ones((3, 3), np.uint8))
-    darkest = cv2.erode(smooth, np.ones((3, 3), np.uint8))
-    flat = (lightest - darkest).max(axis=-1) <= radius
-    votes = smooth[flat].astype(np.float32)
-    votes = votes[(votes**2).sum(axis=1) > palette.background**2]
-    if not len(votes):
-        return np.zeros((1, 3), np.float32)
-    colours, counts = histogram(votes)
-    needed = max(2.0, 0.25 * palette.smallest * flat.size)
-    centres = [np.zeros(3, np.float32)]
-    left = counts.copy()
-    while left.max() >= 1 and len(centres) < 256:
-        near = ((colours - colours[left.argmax()]) ** 2).sum(axis=1) <= radius**2
-        centre = (colours[near] * left[near, None]).sum(axis=0) / left[near].sum()
-        near |= ((colours - centre) ** 2).sum(axis=1) <= radius**2
-        if left[near].sum() >= needed:
-            centres.append(centre)
-        left[near] = 0
-    return np.stack(centres)
-
-
-def histogram(votes: Float) -> tuple[Float, Float]:
-    """Occupied cells of a 32^3 histogram: their mean colours (K, 3) and counts (K,)."""
-    cells = cell_of(votes.astype(np.uint8))
-    counts = np.bincount(cells, minlength=LEVELS**3)
-    used = np.flatnonzero(counts)
-    sums = [np.bincount(cells, votes[:, c], LEVELS**3)[used] for c in range(3)]
-    means = np.stack(sums, axis=1) / counts[used, None]
-    return means.astype(np.float32), counts[used].astype(np.float32)
-
-
-def cell_of(pixels: Pixels) -> npt.NDArray[np.intp]:
-    """Index of the histogram cell of colours (..., 3)."""
-    r, g, b = (pixels[..., c].astype(np.intp) >> (8 - BITS) for c in range(3))
-    cells: npt.NDArray[np.intp] = (r << 2 * BITS) | (g << BITS) | b
-    return cells
-
-
-def nearest_colour(smooth: Pixels, centres: Float, background: float) -> Labels:
-    """Row of the nearest centre for every pixel (h, w), by a table over histogram cells; 0 for
-    what lies within `background` of black or nearest to it."""
-    cells = cell_of(smooth)
-    used = np.unique(cells)
-    levels = np.stack([used >> 2 * BITS, (used >> BITS) % LEVELS, used % LEVELS], axis=1)
-    colours = levels * WIDTH + (WIDTH - 1) / 2
-    distances = ((colours[:, None] - centres[None]) ** 2).sum(axis=-1)
-    table = np.zeros(LEVELS**3, np.int32)
-    table[used] = distances.argmin(axis=1)
-    kinds = table[cells]
-    kinds[(smooth.astype(np.int32) ** 2).sum(axis=-1) <= background**2] = 0
-    return kinds
-
-
 def keep_solid(segments: Labels, palette: Palette) -> Labels:
-    """Drops small and thin segments and numbers the others from 1."""
+    """Drops small and thin segments; numbers from 1."""
     areas = np.bincount(segments.ravel())
-    as_float = segments.astype(np.float32)
-    kernel = np.ones((3, 3), np.uint8)
-    inner = cv2.erode(as_float, kernel) == cv2.dilate(as_float, kernel)
+    inner = ~borders(segments)
     solid = np.bincount(segments[inner], minlength=len(areas)) / np.maximum(areas, 1)
-    keep = (areas >= max(3, palette.smallest * segments.size)) & (solid >= palette.solid)
+    keep = (areas >= 4) & (solid >= palette.solid)
     keep[0] = False
-    table = np.zeros(len(areas), np.int32)
-    table[keep] = np.arange(1, keep.sum() + 1)
+    return renumber(segments, np.flatnonzero(keep))
+
+
+def drop_small(segments: Labels, smallest: float) -> Labels:
+    """Without segments below a share `smallest` of the image; the others keep their numbers."""
+    areas = np.bincount(segments.ravel())
+    return np.where(areas[segments] >= smallest * segments.size, segments, 0).astype(np.int32)
+
+
+def renumber(segments: Labels, order: npt.NDArray[np.intp]) -> Labels:
+    """The segments of `order` get 1, 2, ...; the others 0."""
+    table = np.zeros(int(segments.max(initial=0)) + 1, np.int32)
+    table[order] = np.arange(1, len(order) + 1)
     return table[segments]
 
 
-def join(segments: Labels, kinds: Labels, limit: float) -> Labels:
-    """Gives segments of one colour one number where their joint box is at most `limit` times the
-    sum of their boxes: one thing seen in parts behind another."""
-    boxes = ndimage.find_objects(segments)
-    owner = {i + 1: int(kinds[box][segments[box] == i + 1][0]) for i, box in enumerate(boxes)}
-    groups: list[tuple[int, tuple[int, int, int, int], float]] = []
-    table = np.arange(len(boxes) + 1, dtype=np.int32)
-    areas = np.bincount(segments.ravel(), minlength=len(table))
-    for number in sorted(owner, key=lambda n: -areas[n]):
-        rows, columns = boxes[number - 1]
-        box = (rows.start, columns.start, rows.stop, columns.stop)
+def by_size(segments: Labels) -> Labels:
+    """Numbers from 1, the largest first."""
+    areas = np.bincount(segments.ravel())
+    order = np.argsort(-areas, kind="stable")
+    return renumber(segments, order[(order > 0) & (areas[order] > 0)])
+
+
+def borders(segments: npt.NDArray[np.generic]) -> npt.NDArray[np.bool_]:
+    """Pixels whose 3x3 neighbourhood holds several numbers."""
+    as_float = segments.astype(np.float32)
+    different: npt.NDArray[np.bool_] = cv2.dilate(as_float, KERNEL) != cv2.erode(as_float, KERNEL)
+    return different
+
+
+def add_specks(segments: Labels, coloured: npt.NDArray[np.bool_]) -> Labels:
+    """Adds what stands alone on the background and is too small to be flat anywhere."""
+    count, blobs = cv2.connectedComponents(coloured.astype(np.uint8), connectivity=8)
+    known = np.zeros(count, bool)
+    known[blobs[segments > 0]] = True
+    known[0] = True
+    first = int(segments.max(initial=0)) + 1
+    added = np.where(known, 0, first + np.arange(count)).astype(np.int32)
+    return np.where(segments > 0, segments, added[blobs]).astype(np.int32)
+
+
+def join_soft(
+    segments: Labels, nobody: npt.NDArray[np.bool_], smooth: Pixels, step: float
+) -> Labels:
+    """Joins touching segments if colours change by less than `step` across their border: one
+    instance whose colour drifts, cut where it passed from one centre to the next. A segment that
+    fades into the background (`nobody`) so softly is a part of it."""
+    marks = np.where((segments == 0) & ~nobody, -1, segments)
+    low, high, change = across_borders(marks, smooth)
+    count = int(segments.max(initial=0)) + 1
+    keys, inverse, lengths = np.unique(low * count + high, return_inverse=True, return_counts=True)
+    sums = [np.bincount(inverse, change[:, c], len(keys)) for c in range(3)]
+    contrast = np.sqrt(squared_norm(np.stack(sums, axis=1) / np.maximum(lengths, 1)[:, None]))
+    alike = keys[contrast < step]
+    graph = coo_array((np.ones(len(alike)), (alike // count, alike % count)), (count, count))
+    _, groups = connected_components(graph, directed=False)
+    table = np.where(groups == groups[0], 0, groups + 1).astype(np.int32)
+    joined: Labels = table[segments]
+    return joined
+
+
+def across_borders(marks: Labels, smooth: Pixels) -> tuple[Labels, Labels, Float]:
+    """Pairs of pixels ACROSS apart with different marks: the smaller mark (N,), the larger mark,
+    and the colour of the larger less that of the smaller (N, 3). Marks below 0 take no part."""
+    lows, highs, changes = [], [], []
+    for forward, backward in (
+        (np.s_[:, ACROSS:], np.s_[:, :-ACROSS]),
+        (np.s_[ACROSS:, :], np.s_[:-ACROSS, :]),
+    ):
+        a, b = marks[forward], marks[backward]
+        at = np.nonzero((a != b) & (a >= 0) & (b >= 0))
+        a, b = a[at], b[at]
+        change = smooth[forward][at].astype(np.float32) - smooth[backward][at]
+        lows.append(np.minimum(a, b))
+        highs.append(np.maximum(a, b))
+        changes.append(np.where((a > b)[:, None], change, -change))
+    return np.concatenate(lows), np.concatenate(highs), np.concatenate(changes)
+
+
+def join_parts(segments: Labels, colours: Float, radius: float, limit: float) -> Labels:
+    """Gives segments of one colour (within `radius`) one number where their joint box is at most
+    `limit` times the sum of their boxes: one thing seen in parts behind another."""
+    boxes = find_boxes(segments)
+    areas = np.bincount(segments.ravel(), minlength=len(colours))
+    table = np.arange(len(colours), dtype=np.int32)
+    groups: list[tuple[int, Box, int]] = []  # number, joint box, sum of the boxes
+    for number in sorted(boxes, key=lambda n: -areas[n]):
+        box = boxes[number]
         for row, (first, other, total) in enumerate(groups):
-            joint = (*map(min, box[:2], other[:2]), *map(max, box[2:], other[2:]))
-            together = total + box_area(box)
-            if owner[first] == owner[number] and box_area(joint) <= limit * together:
+            if np.linalg.norm(colours[first] - colours[number]) > radius:
+                continue
+            together = around(box, other)
+            if extent(together) <= limit * (total + extent(box)):
                 table[number] = first
-                groups[row] = (first, joint, together)  # type: ignore[assignment]
+                groups[row] = (first, together, total + extent(box))
                 break
         else:
-            groups.append((number, box, box_area(box)))
+            groups.append((number, box, extent(box)))
     return table[segments]
 
 
-def box_area(box: tuple[int, ...]) -> float:
-    return float((box[2] - box[0]) * (box[3] - box[1]))
+def find_boxes(segments: npt.NDArray[np.integer[Any]]) -> dict[int, Box]:
+    found = ndimage.find_objects(segments)
+    return {
+        i: (box[0].start, box[1].start, box[0].stop, box[1].stop)
+        for i, box in enumerate(found, start=1)
+        if box is not None
+    }
 
 
-def grow(segments: Labels, coloured: npt.NDArray[np.bool_]) -> Labels:
-    """Gives coloured pixels of dropped halos to a neighbour, up to three pixels away."""
-    current = segments.astype(np.float32)
-    for _ in range(3):
-        free = coloured & (current == 0)
-        if not free.any():
-            break
-        current = np.where(free, cv2.dilate(current, np.ones((3, 3), np.uint8)), current)
-    return current.astype(np.int32)
+def cut(box: Box) -> tuple[slice, slice]:
+    return slice(box[0], box[2]), slice(box[1], box[3])
 
 
-def describe(ids: npt.NDArray[np.uint16], small: Labels, smooth: Pixels, ideal: Float) -> Instances:
-    """Numbers instances by area, the largest first, and measures them at full size. The score is
-    how close a segment's pixels lie to one colour."""
-    areas = np.bincount(ids.ravel())
-    order = [int(n) for n in np.argsort(-areas, kind="stable") if n and areas[n]]
-    table = np.zeros(len(areas), np.uint16)
-    table[order] = np.arange(1, len(order) + 1)
-    away = np.linalg.norm(smooth - ideal, axis=-1)
-    spread = np.bincount(small.ravel(), away.ravel(), len(areas))
-    counts = np.bincount(small.ravel(), minlength=len(areas))
-    ids = table[ids]
-    boxes = ndimage.find_objects(ids.astype(np.int32))
-    instances = [
-        measure(ids, i + 1, boxes[i], int(areas[old]), float(spread[old] / max(counts[old], 1)))
-        for i, old in enumerate(order)
-    ]
-    return Instances(ids, tuple(instances))
+def around(a: Box, b: Box) -> Box:
+    return min(a[0], b[0]), min(a[1], b[1]), max(a[2], b[2]), max(a[3], b[3])
 
 
-def measure(
-    ids: npt.NDArray[np.uint16], number: int, box: tuple[slice, slice], area: int, spread: float
-) -> Instance:
-    rows, columns = box
-    y, x = np.nonzero(ids[box] == number)
-    middle = ((x - x.mean()) ** 2 + (y - y.mean()) ** 2).argmin()
-    return Instance(
-        number,
-        float(np.clip(1 - spread / 64, 0, 1)),
-        (columns.start, rows.start, columns.stop - columns.start, rows.stop - rows.start),
-        area,
-        (float(columns.start + x[middle]), float(rows.start + y[middle])),
+def extent(box: Box) -> int:
+    return (box[2] - box[0]) * (box[3] - box[1])
+
+
+def grow(
+    segments: Labels, coloured: npt.NDArray[np.bool_], smooth: Pixels, colours: Float
+) -> Labels:
+    """Gives what was dropped to the nearest segment, up to HALO pixels away, where its colour is
+    nearer to that segment's than to black."""
+    seeds = segments > 0
+    if not seeds.any() or seeds.all():
+        return segments
+    away, places = cv2.distanceTransformWithLabels(
+        (~seeds).astype(np.uint8), cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL
     )
+    owner = np.zeros(int(places.max()) + 1, np.int32)
+    owner[places[seeds]] = segments[seeds]
+    at = np.nonzero(coloured & ~seeds & (away <= HALO))
+    nearest = owner[places[at]]
+    own = smooth[at].astype(np.float32)
+    fits = squared_norm(own - colours[nearest]) <= squared_norm(own)
+    grown: Labels = segments.copy()
+    grown[at] = np.where(fits, nearest, 0)
+    return grown
+
+
+def sharpen(segments: Labels, colours: Float, pixels: Pixels) -> Ids:
+    """Segments at full size: every pixel near an edge goes to the neighbouring segment whose colour
+    (N + 1, 3) is nearest to its own."""
+    height, width = pixels.shape[:2]
+    resized = cv2.resize(
+        segments.astype(np.uint16), (width, height), interpolation=cv2.INTER_NEAREST
+    )
+    ids = np.asarray(resized, np.uint16).reshape(height, width)
+    reach = 1 + max(height, width) // WORKING_SIDE  # what shrinking and smoothing can have moved
+    kernel = np.ones((2 * reach + 1,) * 2, np.uint8)
+    high = np.asarray(cv2.dilate(ids, kernel)).reshape(ids.shape)
+    low = np.asarray(cv2.erode(ids, kernel)).reshape(ids.shape)
+    edge = np.flatnonzero(high != low)
+    own = pixels.reshape(-1, 3)[edge].astype(np.float32)
+    first, second = high.ravel()[edge], low.ravel()[edge]
+    nearer = squared_norm(own - colours[first]) <= squared_norm(own - colours[second])
+    ids.ravel()[edge] = np.where(nearer, first, second)
+    return ids
+
+
+def mean_colours(segments: Labels, smooth: Pixels) -> Float:
+    """The mean colour of every segment (N + 1, 3), row 0 black."""
+    flat = segments.ravel()
+    counts = np.maximum(np.bincount(flat), 1)
+    sums = [np.bincount(flat, smooth[..., c].ravel()) for c in range(3)]
+    colours = (np.stack(sums, axis=1) / counts[:, None]).astype(np.float32)
+    colours[0] = 0
+    return colours
+
+
+def purity(segments: Labels, smooth: Pixels, colours: Float) -> Float:
+    """How close every segment's pixels lie to its own colour, (N + 1,) in 0..1."""
+    segments, smooth = segments[::2, ::2], smooth[::2, ::2]  # a quarter of the pixels tells enough
+    away = np.sqrt(squared_norm(smooth - colours[segments]))
+    counts = np.bincount(segments.ravel(), minlength=len(colours))
+    total = np.bincount(segments.ravel(), away.ravel(), len(colours))
+    mean = total / np.maximum(counts, 1)
+    return np.clip(1 - mean / IMPURE, 0, 1).astype(np.float32)
+
+
+def describe(ids: Ids, segments: Labels, scores: Float) -> tuple[Instance, ...]:
+    """Measures at full size every instance that is left in `ids`."""
+    areas = np.bincount(ids.ravel(), minlength=len(scores))
+    middles = middle_of(segments, ids.shape)
+    return tuple(
+        Instance(
+            number,
+            float(scores[number]),
+            (box[1], box[0], box[3] - box[1], box[2] - box[0]),
+            int(areas[number]),
+            inside(ids, number, box, middles[number]),
+        )
+        for number, box in find_boxes(ids).items()
+    )
+
+
+def middle_of(segments: Labels, size: tuple[int, ...]) -> npt.NDArray[np.float64]:
+    """Centre of mass (N + 1, 2) of every segment as (row, column) of an image of `size`."""
+    flat, counts = segments.ravel(), np.maximum(np.bincount(segments.ravel()), 1)
+    grids = np.indices(segments.shape, np.float32)
+    means = np.stack([np.bincount(flat, grid.ravel()) / counts for grid in grids], axis=1)
+    return (means + 0.5) * (np.array(size) / segments.shape) - 0.5
+
+
+def inside(ids: Ids, number: int, box: Box, middle: npt.NDArray[np.float64]) -> tuple[float, float]:
+    """The pixel (x, y) of the instance that is nearest to `middle` (row, column)."""
+    row, column = round(float(middle[0])), round(float(middle[1]))
+    height, width = ids.shape
+    if 0 <= row < height and 0 <= column < width and ids[row, column] == number:
+        return float(column), float(row)
+    y, x = np.nonzero(ids[cut(box)] == number)
+    nearest = int(((y + box[0] - middle[0]) ** 2 + (x + box[1] - middle[1]) ** 2).argmin())
+    return float(x[nearest] + box[1]), float(y[nearest] + box[0])

@@ -1,16 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One category's instances, in random colours or white on black; their union is the class mask."""
+"""One category's instances; their union is the class mask.
+
+The paper paints them in random colours on black, the released loader white on black. Both are read:
+an image without colour is cut at a brightness and its connected parts are the instances.
+"""
 
 from __future__ import annotations
 
 import numpy as np
 
-from diception_ros.tasks.entity import random_colours
-from diception_ros.tasks.segments import Palette, find_segments
+from diception_ros.tasks.colours import Palette, random_colours
+from diception_ros.tasks.segments import find_segments, find_silhouettes
 from diception_ros.tasks.types import Float, Instances, Task
 
-APART = 0.0
-"""Equal colours stay apart here: white on black gives every instance the same one."""
+THRESHOLD = 0.5
+"""Brightness of a silhouette; the middle of black and white."""
+COLOURLESS = 0.15
+"""Mean difference of the channels of bright pixels under which an image is white on black."""
+BRIGHT = 0.4
 
 
 def encode(target: Instances, rng: np.random.Generator | None = None) -> Float:
@@ -20,9 +27,22 @@ def encode(target: Instances, rng: np.random.Generator | None = None) -> Float:
     return random_colours(int(target.ids.max(initial=0)), rng)[target.ids]
 
 
-def decode(colours: Float, **options: float) -> Instances:
-    """Colours -> instances; options are the fields of segments.Palette."""
-    return find_segments(colours, Palette(**{"merge": APART, **options}))
+def decode(colours: Float, threshold: float = THRESHOLD, **options: float) -> Instances:
+    """Colours -> instances. threshold: brightness in 0..1 for silhouettes; options: the fields of
+    colours.Palette, for instances in colours. ValueError for a threshold outside 0..1."""
+    if not 0 < threshold < 1:
+        raise ValueError(f"threshold must lie between 0 and 1, found {threshold:g}")
+    palette = Palette(**options)
+    if is_colourless(colours):
+        return find_silhouettes(colours.mean(axis=-1), threshold, palette.smallest)
+    return find_segments(colours, palette)
+
+
+def is_colourless(colours: Float) -> bool:
+    """Whether what is bright in the image is grey or white; so is an image without anything."""
+    sample = colours[::4, ::4].reshape(-1, 3)  # a sixteenth of the pixels tells enough
+    sample = sample[sample.max(axis=1) > BRIGHT]
+    return not len(sample) or float(np.ptp(sample, axis=1).mean()) < COLOURLESS
 
 
 TASK = Task("semantic", "[[image2semantic]]", encode, decode, Instances, takes_category=True)

@@ -30,27 +30,44 @@ MASK_COLOUR = (255, 64, 129)
 
 
 def colorize(
-    result: Result | MetricDepth, image: Picture | None = None, meters: MetricDepth | None = None
+    result: Result | MetricDepth, image: Picture | None = None, meters: Float | None = None
 ) -> Picture:
-    """RGB uint8 (H, W, 3). Depth: near warm, far cold, unknown black, with a bar in metres where
-    metric depth is given. Normals: the paper's colours (a floor is green). Instances, masks and
-    keypoints: over `image` where it is given, else over black."""
+    """Picture of a result, RGB uint8 (H, W, 3).
+
+    Depth: near warm, far cold, unknown black; with `meters` (H, W; NaN unknown) those are shown
+    instead of relative disparity, with a bar. Normals: the paper's colours (n + 1) / 2 with x left,
+    y up, z towards the viewer (a floor is green, a wall that faces the camera blue). Instances,
+    masks and keypoints: over `image` (H, W, 3) uint8 where it is given, else over black.
+    ValueError for another type of result or an image of another size.
+    """
     match result:
         case Disparity():
             return depth_picture(meters) if meters is not None else ramp(result.values)
         case MetricDepth():
-            return depth_picture(result)
+            return depth_picture(np.where(result.valid, result.meters, np.nan))
         case Normals():
             return to_bytes(normal_colours(result))
         case Instances():
-            return instances_picture(result, image)
+            return instances_picture(result, over(image, result.ids.shape))
         case Mask():
-            return mask_picture(result, image)
+            return mask_picture(result, over(image, result.mask.shape))
         case Keypoints():
-            return keypoints_picture(result, image)
+            return keypoints_picture(result, over(image, result.size))
         case Colours():
             return to_bytes(result.rgb)
     raise ValueError(f"no picture is known for a {type(result).__name__}")
+
+
+def over(image: Picture | None, size: tuple[int, ...]) -> Picture:
+    """What a result is drawn over: the image, or black without one."""
+    if image is None:
+        return np.zeros((*size, 3), np.uint8)
+    if image.shape != (*size, 3):
+        raise ValueError(
+            f"the image is {image.shape[1]}x{image.shape[0]}, the result {size[1]}x{size[0]}: "
+            "give the image that the result belongs to"
+        )
+    return image
 
 
 def to_bytes(colours: Float) -> Picture:
@@ -63,14 +80,14 @@ def ramp(values: Float) -> Picture:
     return np.asarray(cv2.cvtColor(cv2.applyColorMap(grey, cv2.COLORMAP_TURBO), cv2.COLOR_BGR2RGB))
 
 
-def depth_picture(depth: MetricDepth) -> Picture:
+def depth_picture(meters: Float) -> Picture:
     """Inverse depth between the 2nd and 98th percentile, and a bar with metres at its ends."""
-    known = depth.valid & np.isfinite(depth.meters)
+    known = np.isfinite(meters) & (meters > 0)
     if not known.any():
-        return np.zeros((*depth.meters.shape, 3), np.uint8)
-    near, far = np.percentile(depth.meters[known], (2, 98))
-    inverse = np.zeros(depth.meters.shape, np.float32)
-    np.divide(1, depth.meters, out=inverse, where=known)
+        return np.zeros((*meters.shape, 3), np.uint8)
+    near, far = np.percentile(meters[known], (2, 98))
+    inverse = np.zeros(meters.shape, np.float32)
+    np.divide(1, meters, out=inverse, where=known)
     span = max(1 / near - 1 / far, 1e-6)
     picture = ramp(((inverse - 1 / far) / span).astype(np.float32))
     picture[~known] = 0
@@ -100,33 +117,38 @@ def distinct_colours(count: int) -> Picture:
     return to_bytes(np.array(rows, np.float32))
 
 
-def instances_picture(result: Instances, image: Picture | None) -> Picture:
+def instances_picture(result: Instances, image: Picture) -> Picture:
+    """Distinct colours by id with white outlines."""
     colours = distinct_colours(int(result.ids.max(initial=0)))[result.ids]
     picture = blend(colours, result.ids > 0, image)
-    ids = result.ids.astype(np.float32)
     kernel = np.ones((3, 3), np.uint8)
-    picture[(cv2.dilate(ids, kernel) != cv2.erode(ids, kernel)) & (result.ids > 0)] = 255
+    outline = cv2.dilate(result.ids, kernel) != cv2.erode(result.ids, kernel)
+    picture[outline & (result.ids > 0)] = 255
     return picture
 
 
-def mask_picture(result: Mask, image: Picture | None) -> Picture:
-    colours = np.broadcast_to(np.array(MASK_COLOUR, np.uint8), (*result.mask.shape, 3))
-    return blend(colours, result.mask, image)
+def mask_picture(result: Mask, image: Picture) -> Picture:
+    """One colour over the mask, with a white outline."""
+    colours = np.broadcast_to(np.array(MASK_COLOUR, np.uint8), image.shape)
+    picture = blend(colours, result.mask, image)
+    inner = cv2.erode(result.mask.astype(np.uint8), np.ones((3, 3), np.uint8), borderValue=1)
+    picture[result.mask & (inner == 0)] = 255
+    return picture
 
 
-def keypoints_picture(result: Keypoints, image: Picture | None) -> Picture:
-    picture = np.zeros((*result.size, 3), np.uint8) if image is None else (image * 0.6)
-    picture = np.ascontiguousarray(picture.astype(np.uint8))
+def keypoints_picture(result: Keypoints, image: Picture) -> Picture:
+    """Red disks with white rims over the darkened image."""
+    picture = np.ascontiguousarray((image * 0.6).astype(np.uint8))
     radius = max(3, round(0.01 * min(result.size)))
     for x, y in result.points:
-        cv2.circle(picture, (round(float(x)), round(float(y))), radius, (255, 40, 40), -1, 16)
-        cv2.circle(picture, (round(float(x)), round(float(y))), radius, (255,) * 3, 1, 16)
+        centre = round(float(x)), round(float(y))
+        cv2.circle(picture, centre, radius, (255, 40, 40), -1, cv2.LINE_AA)
+        cv2.circle(picture, centre, radius, (255, 255, 255), 1, cv2.LINE_AA)
     return picture
 
 
-def blend(colours: Picture, where: npt.NDArray[np.bool_], image: Picture | None) -> Picture:
-    if image is None:
-        return np.where(where[..., None], colours, 0).astype(np.uint8)
-    picture = image.copy()
-    picture[where] = (OPACITY * colours[where] + (1 - OPACITY) * image[where]).astype(np.uint8)
-    return picture
+def blend(colours: Picture, where: npt.NDArray[np.bool_], image: Picture) -> Picture:
+    """Colours over the image where asked for; over black they keep their full strength."""
+    share = OPACITY if image.any() else 1.0
+    mixed = cv2.addWeighted(np.ascontiguousarray(colours), share, image, 1 - share, 0)
+    return np.where(where[..., None], np.asarray(mixed, np.uint8), image)
