@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Canvas: the only place that knows the network's resolution and moves pixels and points both ways."""
+"""Canvas: the only place that knows the network's resolution; pixels and points both ways."""
 
 from __future__ import annotations
 

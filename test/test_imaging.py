@@ -4,11 +4,11 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-import pytest
 from diception_ros.imaging import Canvas
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The three tensor stages (encode, denoise, decode) in fixed shapes, captured where there is a GPU."""
+"""The three tensor stages (encode, denoise, decode) in fixed shapes, captured on a GPU."""
 
 from __future__ import annotations
 

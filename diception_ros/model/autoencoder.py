@@ -12,7 +12,7 @@ Autoencoder: TypeAlias = AutoencoderKL | AutoencoderTiny
 
 
 def encode(vae: Autoencoder, images: torch.Tensor) -> torch.Tensor:
-    """Images (B, 3, H, W) in [-1, 1] -> latents (B, C, H/f, W/f), shifted and scaled as the config says.
+    """Images (B, 3, H, W) in [-1, 1] -> latents (B, C, H/f, W/f), shifted and scaled.
 
     The posterior's mode is taken, never a sample: a result is a function of its inputs.
     """

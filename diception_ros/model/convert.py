@@ -96,7 +96,7 @@ def convert(
 def add_prompts(
     bundle: str | Path, prompts: Sequence[str], sd3: str | Path, *, progress: Progress = silent
 ) -> None:
-    """Adds (or replaces) prompts in a bundle's bank; the old bank stays until the new one is whole."""
+    """Adds (or replaces) prompts of a bundle; the old bank stays until the new one is whole."""
     bundle, sd3 = Path(bundle), Path(sd3)
     read_bundle_info(bundle)
     check_sd3(sd3, SD3_PARTS[3:])
@@ -116,7 +116,8 @@ def check_sd3(sd3: Path, parts: Sequence[str]) -> None:
     missing = [part for part in parts if not (sd3 / part).is_dir()]
     if missing:
         raise ValueError(
-            f"{sd3} is not an SD3-medium directory in diffusers' layout: missing {', '.join(missing)}"
+            f"{sd3} is not an SD3-medium directory in diffusers' layout: "
+            f"missing {', '.join(missing)}"
         )
 
 

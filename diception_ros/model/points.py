@@ -13,7 +13,7 @@ class PointEmbedder(nn.Module):
     """Five points and labels -> five tokens of the transformer's width.
 
     The names of the parameters are those of the published checkpoint. Positions are encoded as in
-    SAM (Tancik et al. 2020): 2p-1, times a fixed Gaussian matrix (2, F), times 2 pi, sine and cosine.
+    SAM (Tancik et al. 2020): 2p-1, times a fixed Gaussian matrix (2, F), times 2 pi, sin and cos.
     """
 
     positional_encoding_gaussian_matrix: torch.Tensor

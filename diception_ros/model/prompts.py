@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 
 
 class PromptBank:
-    """embeds (N, T, D) and pooled (N, P) for N prompt strings. Kept on the CPU; `lookup` gives rows.
+    """embeds (N, T, D) and pooled (N, P) for N prompt strings, on the CPU; `lookup` gives rows.
 
     The empty prompt must be among them: guidance's unconditional half uses it.
     """

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A whole tiny bundle with random weights. For tests of the plumbing only: its answers mean nothing."""
+"""A whole tiny bundle with random weights, for tests of the plumbing: its answers mean nothing."""
 
 from __future__ import annotations
 

@@ -4,9 +4,9 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 
-import pytest
 from diception_ros.engine import Engine, EngineConfig
 from diception_ros.engine.cuda_graph import capture, check_contract
 from diception_ros.model import make_random_bundle
@@ -69,7 +69,5 @@ def test_engine_with_graphs_equals_eager(tmp_path, guidance, steps):
         replayed = graphs.run([image], [asked])
         plain = eager.infer([image], [asked])
         assert replayed.graph
-        np.testing.assert_allclose(
-            replayed.results[0][0].values, plain[0][0].values, atol=1e-4
-        )
+        np.testing.assert_allclose(replayed.results[0][0].values, plain[0][0].values, atol=1e-4)
     assert graphs.graph_state.startswith("captured")

@@ -7,9 +7,9 @@ import threading
 from dataclasses import replace
 
 import numpy as np
+import pytest
 import torch
 
-import pytest
 from diception_ros.engine import Engine, EngineConfig
 from diception_ros.imaging import Canvas
 from diception_ros.model import Diception, make_random_bundle
@@ -41,7 +41,8 @@ def photo(height, width, seed=0):
 
 
 def same(a, b):
-    return all(np.array_equal(x, y) for x, y in zip(vars(a).values(), vars(b).values(), strict=True))
+    pairs = zip(vars(a).values(), vars(b).values(), strict=True)
+    return all(np.array_equal(x, y) for x, y in pairs)
 
 
 def test_each_task_answers_with_its_type_at_the_input_size(engine):
@@ -144,7 +145,8 @@ def test_same_seed_same_answer_other_seed_other_answer(engine):
 
 def test_threads_do_not_disturb_each_other(engine):
     image = photo(48, 80)
-    expected = {seed: engine.infer([image], [[Request("depth")]], seed=seed)[0][0] for seed in range(4)}
+    asked = [[Request("depth")]]
+    expected = {seed: engine.infer([image], asked, seed=seed)[0][0] for seed in range(4)}
     actual = {}
 
     def work(seed):
@@ -209,7 +211,7 @@ def test_config_is_validated(values, message):
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
 def test_no_silent_fallback_from_cuda(bundle):
-    with pytest.raises(ValueError, match="sees no CUDA GPU: .* use device 'cpu'"):
+    with pytest.raises(ValueError, match=r"sees no CUDA GPU: .* use device 'cpu'"):
         Engine.load(bundle, EngineConfig(device="cuda"))
 
 

@@ -3,12 +3,12 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 import yaml
 from diffusers import AutoencoderTiny
 from safetensors.torch import load_file, save_file
 
-import pytest
 from diception_ros.model import BundleInfo, Diception, make_random_bundle, read_bundle_info
 from diception_ros.model.bundle import save_bundle
 from diception_ros.model.random_bundle import make_random_model

@@ -5,11 +5,11 @@ from __future__ import annotations
 
 import shutil
 
+import pytest
 import torch
 from tiny_sd3 import CLIP_WIDTHS, T5_WIDTH, make_checkpoint, make_sd3
 from transformers import CLIPTextModelWithProjection, CLIPTokenizer, T5EncoderModel, T5TokenizerFast
 
-import pytest
 from diception_ros.model import Diception, read_bundle_info
 from diception_ros.model.convert import add_prompts, convert
 

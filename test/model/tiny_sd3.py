@@ -132,7 +132,7 @@ def make_t5_tokenizer() -> T5TokenizerFast:
 
 
 def make_checkpoint(path: Path, seed: int = 1) -> Path:
-    """A file of the authors' layout: five entries, other transformer weights than the directory's."""
+    """A file of the authors' layout, with other transformer weights than the directory's."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         embedder = torch.nn.Sequential(
