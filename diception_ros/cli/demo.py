@@ -36,6 +36,7 @@ OWN = (
     "node.log",
     "camera.log",
     "recorder.log",
+    "fastdds.xml",
     "sheet.png",
     "index.html",
 )

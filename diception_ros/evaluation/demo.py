@@ -19,6 +19,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
+from diception_ros.evaluation.transport import large_messages
+
 NODE = "diception_ros.ros.node"
 PUBLISHER = "diception_ros.ros.demo_publisher"
 RECORDER = "diception_ros.ros.demo_recorder"
@@ -99,6 +101,7 @@ def run_demo(plan: DemoPlan, on_event: OnEvent) -> list[Shown]:
     """
     environment = {
         **os.environ,
+        **large_messages(plan.out),
         # A domain of our own, on this machine only: other robots' nodes neither hear nor disturb.
         "ROS_DOMAIN_ID": str(1 + os.getpid() % 100),
         "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",

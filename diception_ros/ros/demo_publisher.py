@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import rclpy
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CameraInfo, Image
@@ -76,6 +77,9 @@ class Camera(Node):  # type: ignore[misc]  # rclpy has no types
         latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
         self.prompts = self.create_publisher(PointPrompts, topics.point_prompts, latched)
         self.answered: set[int] = set()
+        # rclpy.spin_once would add and remove the node at every message.
+        self.spinner = SingleThreadedExecutor()
+        self.spinner.add_node(self)
         self.create_subscription(FrameReport, topics.frame_report, self._on_report, RELIABLE)
 
     def _on_report(self, report: Any) -> None:
@@ -98,7 +102,7 @@ class Camera(Node):  # type: ignore[misc]  # rclpy has no types
         """Spins until done() or the time is over."""
         end = time.monotonic() + seconds
         while not done() and (left := end - time.monotonic()) > 0:
-            rclpy.spin_once(self, timeout_sec=min(left, 0.1))
+            self.spinner.spin_once(timeout_sec=min(left, 0.1))
         return done()
 
     def answers(self, stamp: int, seconds: float) -> bool:
@@ -250,7 +254,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (TimeoutError, ValueError) as error:
         to_stdout(event="error", text=str(error))
         return 1
-    except (KeyboardInterrupt, rclpy.executors.ExternalShutdownException):
+    except (KeyboardInterrupt, ExternalShutdownException):
         return 0
     finally:
         camera.destroy_node()

@@ -21,6 +21,7 @@ from ament_index_python.packages import (
     PackageNotFoundError,
     get_package_share_directory,
 )
+from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rosbags.interfaces import (
@@ -133,10 +134,14 @@ def record(out: Path, pattern: str, stopped: Callable[[], bool]) -> dict[str, in
     """Records until stopped(); messages per topic."""
     with Writer(out, version=Writer.VERSION_LATEST, storage_plugin=StoragePlugin.MCAP) as writer:
         recorder = Recorder(writer, pattern)
+        # An executor of one's own: rclpy.spin_once would add and remove the node at every message.
+        executor = SingleThreadedExecutor()
+        executor.add_node(recorder)
         try:
             while not stopped():
-                rclpy.spin_once(recorder, timeout_sec=0.1)
+                executor.spin_once(timeout_sec=0.1)
         finally:
+            executor.shutdown()
             recorder.destroy_node()
         return recorder.counts
 
