@@ -69,7 +69,7 @@ def random_colours(count: int, rng: np.random.Generator) -> Float:
 
 def noise_level(pixels: Pixels, smooth: Pixels) -> float:
     """Robust standard deviation of what a median filter took away from coloured pixels."""
-    every = np.s_[::2, ::2]  # a quarter of the pixels tells enough
+    every = np.s_[::4, ::4]  # a sixteenth of the pixels tells enough
     smooth, pixels = smooth[every], pixels[every]
     coloured = brightest(smooth) > 60  # darker ones are cut off at 0
     if not coloured.any():
@@ -100,7 +100,7 @@ def find_colours(
     colours, left = histogram(votes)
     needed = max(2.0, 0.25 * palette.smallest * flat.size)
     centres = [np.zeros(3, np.float32)]
-    while len(centres) <= MOST_COLOURS and left.max() >= 1:
+    while len(centres) <= MOST_COLOURS and left.max() >= 2:  # lone votes make no colour
         near = ((colours - colours[left.argmax()]) ** 2).sum(axis=1) <= radius**2
         centre = (colours[near] * left[near, None]).sum(axis=0) / left[near].sum()
         near |= ((colours - centre) ** 2).sum(axis=1) <= radius**2

@@ -3,19 +3,21 @@
 
 from __future__ import annotations
 
+import inspect
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import yaml
 
-from diception_ros.tasks import depth, point
+from diception_ros.tasks import depth, entity, normal, point, pose, semantic
 from diception_ros.tasks.types import Colours, Disparity, Float, Mask, Task
 
 NAME = re.compile(r"[a-z][a-z0-9_]*")
 FIELDS = {"name", "prompt", "kind", "steps", "guidance", "options"}
+BUILT_IN = tuple(t.TASK.name for t in (depth, normal, entity, semantic, point, pose))
 
 
 def encode_colours(target: Colours, rng: np.random.Generator | None = None) -> Float:
@@ -33,16 +35,16 @@ KINDS: dict[str, tuple[Any, Any, type]] = {
 }
 
 
-def load_tasks(path: str | Path, taken: Mapping[str, Task] | None = None) -> dict[str, Task]:
+def load_tasks(path: str | Path, taken: Iterable[str] = BUILT_IN) -> dict[str, Task]:
     """Tasks of a YAML file: a list of {name, prompt, kind: mask | disparity | colour, and if wished
-    steps, guidance, options}. taken: tasks whose names may not be used again.
+    steps, guidance, options for decoding}. taken: names that may not be used again.
 
     ValueError names the file, the entry and what is wrong with it.
     """
     path = Path(path)
     try:
-        entries = yaml.safe_load(path.read_text())
-    except (OSError, yaml.YAMLError) as error:
+        entries = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ValueError(f"{path}: cannot be read as YAML: {error}") from error
     if not isinstance(entries, list):
         raise ValueError(f"{path}: expected a list of tasks, found {type(entries).__name__}")
@@ -52,7 +54,7 @@ def load_tasks(path: str | Path, taken: Mapping[str, Task] | None = None) -> dic
             task = make_task(entry)
         except (TypeError, ValueError) as error:
             raise ValueError(f"{path}: task {number}: {error}") from error
-        if task.name in tasks or task.name in (taken or {}):
+        if task.name in tasks or task.name in taken:
             raise ValueError(f"{path}: task {number}: the name '{task.name}' is taken")
         tasks[task.name] = task
     return tasks
@@ -72,17 +74,29 @@ def make_task(entry: Any) -> Task:
             f"name '{entry['name']}' must be lower-case letters, digits and underscores: it "
             "becomes a topic"
         )
+    if not isinstance(entry["prompt"], str) or not entry["prompt"].strip():
+        raise ValueError(f"prompt must be a text that is not empty, found {entry['prompt']!r}")
     encode, decode, result = KINDS[entry["kind"]]
+    options = check_options(entry.get("options") or {}, decode, entry["kind"])
     steps, guidance = int(entry.get("steps", 1)), float(entry.get("guidance", 1.0))
     if steps < 1:
         raise ValueError(f"steps must be at least 1, found {steps}")
     return Task(
         entry["name"],
-        str(entry["prompt"]),
+        entry["prompt"],
         encode,
         decode,
         result,
         steps=steps,
         guidance=guidance,
-        options=dict(entry.get("options") or {}),
+        options=options,
     )
+
+
+def check_options(options: Any, decode: Callable[..., Any], kind: str) -> dict[str, Any]:
+    """The options, if all of them are parameters of this decode; ValueError otherwise."""
+    known = tuple(inspect.signature(decode).parameters)[1:]
+    if not isinstance(options, Mapping) or not set(options) <= set(known):
+        expected = ", ".join(known) or "none"
+        raise ValueError(f"options of kind {kind} are {expected}, found {options}")
+    return dict(options)

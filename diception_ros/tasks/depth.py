@@ -29,7 +29,14 @@ def encode(target: Disparity, rng: np.random.Generator | None = None) -> Float:
 
 def decode(colours: Float) -> Disparity:
     """Colours -> the mean of the channels."""
-    return Disparity(np.clip(colours.mean(axis=-1), 0, 1).astype(np.float32))
+    return Disparity(mean_channel(colours))
+
+
+def mean_channel(colours: Float) -> Float:
+    """Mean of the channels (H, W), clipped to 0..1. Not `mean(axis=-1)`: numpy takes ten times as
+    long over an axis of three."""
+    total = colours[..., 0] + colours[..., 1] + colours[..., 2]
+    return np.clip(total / 3, 0, 1).astype(np.float32)
 
 
 TASK = Task("depth", "[[image2depth]]", encode, decode, Disparity)

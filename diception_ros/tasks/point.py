@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from diception_ros.tasks.depth import mean_channel
 from diception_ros.tasks.types import Float, Mask, Task
 
 THRESHOLD = 0.5
@@ -18,7 +19,7 @@ def encode(target: Mask, rng: np.random.Generator | None = None) -> Float:
 
 def decode(colours: Float, threshold: float = THRESHOLD) -> Mask:
     """Colours -> brightness as the score, and the mask where it is at least `threshold`."""
-    score = np.clip(colours.mean(axis=-1), 0, 1).astype(np.float32)
+    score = mean_channel(colours)
     return Mask(score >= threshold, score)
 
 

@@ -51,6 +51,7 @@ QUIET = 1.5
 Box = tuple[int, int, int, int]
 """First row, first column, row and column after the last."""
 Ids = npt.NDArray[np.uint16]
+Sums = npt.NDArray[np.float64]
 
 
 def find_segments(colours: Float, palette: Palette) -> Instances:
@@ -69,10 +70,9 @@ def find_segments(colours: Float, palette: Palette) -> Instances:
     segments = keep_solid(segments, palette)
     segments = join_soft(segments, flat & (kinds == 0), smooth, SOFT * radius)
     segments = add_specks(segments, kinds > 0)
-    if palette.merge > 0:
-        segments = join_parts(segments, mean_colours(segments, smooth), radius, palette.merge)
-    segments = by_size(segments)
-    own = mean_colours(segments, smooth)
+    sums = colour_sums(segments, smooth)
+    table = join_parts(segments, sums, radius, palette.merge)
+    segments, own = by_size(table[segments], regroup(sums, table))
     scores = purity(segments, smooth, own)
     segments = drop_small(grow(segments, kinds > 0, smooth, own), palette.smallest)
     if noise > QUIET:
@@ -84,12 +84,11 @@ def find_segments(colours: Float, palette: Palette) -> Instances:
 def find_silhouettes(brightness: Float, threshold: float, smallest: float) -> Instances:
     """Brightness (H, W) in [0, 1] -> the connected parts that reach `threshold`, the largest first.
     score: a part's mean brightness."""
-    parts = connected(brightness >= threshold)
-    ids = by_size(drop_small(parts, smallest))
-    counts = np.maximum(np.bincount(ids.ravel()), 1)
-    scores = np.clip(np.bincount(ids.ravel(), brightness.ravel()) / counts, 0, 1)
-    small = ids.astype(np.uint16)
-    return Instances(small, describe(small, ids, scores.astype(np.float32)))
+    parts = drop_small(connected(brightness >= threshold), smallest)
+    grey = to_pixels(brightness)
+    parts, means = by_size(parts, colour_sums(parts, np.stack([grey] * 3, axis=-1)))
+    ids = parts.astype(np.uint16)
+    return Instances(ids, describe(ids, parts, means[:, 0] / 255))
 
 
 def connected(kinds: npt.NDArray[Any]) -> Labels:
@@ -135,11 +134,14 @@ def renumber(segments: Labels, order: npt.NDArray[np.intp]) -> Labels:
     return table[segments]
 
 
-def by_size(segments: Labels) -> Labels:
-    """Numbers from 1, the largest first."""
-    areas = np.bincount(segments.ravel())
-    order = np.argsort(-areas, kind="stable")
-    return renumber(segments, order[(order > 0) & (areas[order] > 0)])
+def by_size(segments: Labels, sums: Sums) -> tuple[Labels, Float]:
+    """Numbers from 1, the largest first, and their mean colours (N + 1, 3), row 0 black."""
+    areas = sums[:, 3].copy()
+    areas[0] = 0
+    order = np.argsort(-areas, kind="stable")[: int((areas > 0).sum())]
+    colours = np.zeros((len(order) + 1, 3), np.float32)
+    colours[1:] = sums[order, :3] / sums[order, 3:]
+    return renumber(segments, order), colours
 
 
 def borders(segments: npt.NDArray[np.generic]) -> npt.NDArray[np.bool_]:
@@ -198,18 +200,22 @@ def across_borders(marks: Labels, smooth: Pixels) -> tuple[Labels, Labels, Float
     return np.concatenate(lows), np.concatenate(highs), np.concatenate(changes)
 
 
-def join_parts(segments: Labels, colours: Float, radius: float, limit: float) -> Labels:
-    """Gives segments of one colour (within `radius`) one number where their joint box is at most
-    `limit` times the sum of their boxes: one thing seen in parts behind another."""
+def join_parts(segments: Labels, sums: Sums, radius: float, limit: float) -> Labels:
+    """Table (N + 1,) that gives segments of one colour (within `radius`) one number where their
+    joint box is at most `limit` times the sum of their boxes: one thing seen in parts behind
+    another. A limit of 0 joins nothing."""
+    table = np.arange(len(sums), dtype=np.int32)
+    if limit == 0:
+        return table
     boxes = find_boxes(segments)
-    areas = np.bincount(segments.ravel(), minlength=len(colours))
-    table = np.arange(len(colours), dtype=np.int32)
+    colours = sums[:, :3] / np.maximum(sums[:, 3:], 1)
     groups: list[tuple[int, Box, int]] = []  # number, joint box, sum of the boxes
-    for number in sorted(boxes, key=lambda n: -areas[n]):
+    for number in sorted(boxes, key=lambda n: -sums[n, 3]):
         box = boxes[number]
-        for row, (first, other, total) in enumerate(groups):
-            if np.linalg.norm(colours[first] - colours[number]) > radius:
-                continue
+        firsts = [first for first, _, _ in groups]
+        alike = squared_norm(colours[firsts] - colours[number]) <= radius**2
+        for row in np.flatnonzero(alike).tolist():
+            first, other, total = groups[row]
             together = around(box, other)
             if extent(together) <= limit * (total + extent(box)):
                 table[number] = first
@@ -217,7 +223,7 @@ def join_parts(segments: Labels, colours: Float, radius: float, limit: float) ->
                 break
         else:
             groups.append((number, box, extent(box)))
-    return table[segments]
+    return table
 
 
 def find_boxes(segments: npt.NDArray[np.integer[Any]]) -> dict[int, Box]:
@@ -283,14 +289,18 @@ def sharpen(segments: Labels, colours: Float, pixels: Pixels) -> Ids:
     return ids
 
 
-def mean_colours(segments: Labels, smooth: Pixels) -> Float:
-    """The mean colour of every segment (N + 1, 3), row 0 black."""
+def colour_sums(segments: Labels, smooth: Pixels) -> Sums:
+    """Sums of red, green, blue, and the number of pixels, of every segment from 0 (N + 1, 4)."""
     flat = segments.ravel()
-    counts = np.maximum(np.bincount(flat), 1)
     sums = [np.bincount(flat, smooth[..., c].ravel()) for c in range(3)]
-    colours = (np.stack(sums, axis=1) / counts[:, None]).astype(np.float32)
-    colours[0] = 0
-    return colours
+    return np.stack([*sums, np.bincount(flat)], axis=1)
+
+
+def regroup(sums: Sums, table: Labels) -> Sums:
+    """The sums of segments that `table` gave one number."""
+    joined = np.zeros_like(sums)
+    np.add.at(joined, table, sums)
+    return joined
 
 
 def purity(segments: Labels, smooth: Pixels, colours: Float) -> Float:
@@ -303,9 +313,11 @@ def purity(segments: Labels, smooth: Pixels, colours: Float) -> Float:
     return np.clip(1 - mean / IMPURE, 0, 1).astype(np.float32)
 
 
-def describe(ids: Ids, segments: Labels, scores: Float) -> tuple[Instance, ...]:
+def describe(
+    ids: Ids, segments: Labels, scores: npt.NDArray[np.floating[Any]]
+) -> tuple[Instance, ...]:
     """Measures at full size every instance that is left in `ids`."""
-    areas = np.bincount(ids.ravel(), minlength=len(scores))
+    areas = cv2.calcHist([ids], [0], None, [len(scores)], [0, len(scores)]).ravel()
     middles = middle_of(segments, ids.shape)
     return tuple(
         Instance(

@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from diception_ros.tasks.colours import Palette, random_colours
+from diception_ros.tasks.depth import mean_channel
 from diception_ros.tasks.segments import find_segments, find_silhouettes
 from diception_ros.tasks.types import Float, Instances, Task
 
@@ -34,7 +35,7 @@ def decode(colours: Float, threshold: float = THRESHOLD, **options: float) -> In
         raise ValueError(f"threshold must lie between 0 and 1, found {threshold:g}")
     palette = Palette(**options)
     if is_colourless(colours):
-        return find_silhouettes(colours.mean(axis=-1), threshold, palette.smallest)
+        return find_silhouettes(mean_channel(colours), threshold, palette.smallest)
     return find_segments(colours, palette)
 
 

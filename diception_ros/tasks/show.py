@@ -71,7 +71,9 @@ def over(image: Picture | None, size: tuple[int, ...]) -> Picture:
 
 
 def to_bytes(colours: Float) -> Picture:
-    return (np.clip(np.nan_to_num(colours), 0, 1) * 255 + 0.5).astype(np.uint8)
+    """0..1 -> 0..255; unknown (NaN) is 0."""
+    scaled = cv2.convertScaleAbs(np.fmax(colours, np.float32(0)), alpha=255)
+    return np.asarray(scaled, np.uint8).reshape(colours.shape)
 
 
 def ramp(values: Float) -> Picture:

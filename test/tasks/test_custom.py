@@ -54,12 +54,25 @@ def test_every_kind_works(tmp_path):
         ("- {name: crack, prompt: p, kind: mask, steps: 0}", "steps must be at least 1, found 0"),
         ("- {name: crack, prompt: p, kind: mask, step: 1}", "expected the fields"),
         ("- just text", "found just text"),
+        ("- {name: crack, prompt: '', kind: mask}", "prompt must be a text that is not empty"),
+        (
+            "- {name: crack, prompt: p, kind: mask, options: {treshold: 1}}",
+            "options of kind mask are threshold, found {'treshold': 1}",
+        ),
+        (
+            "- {name: far, prompt: p, kind: disparity, options: [1]}",
+            "options of kind disparity are none",
+        ),
+        (
+            "[{name: a, prompt: p, kind: mask}, {name: a, prompt: q, kind: mask}]",
+            "task 2: the name 'a' is taken",
+        ),
         ("- {", "cannot be read as YAML"),
     ],
 )
 def test_mistakes_are_named_with_the_file(tmp_path, text, message):
     with pytest.raises(ValueError, match=message) as error:
-        load_tasks(write(tmp_path, text), TASKS)
+        load_tasks(write(tmp_path, text))
     assert "tasks.yaml" in str(error.value)
 
 
@@ -135,3 +148,8 @@ def test_a_floor_is_shown_green():
 def test_unknown_results_are_refused():
     with pytest.raises(ValueError, match="no picture is known for a str"):
         colorize("depth")
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(ValueError, match=r"absent\.yaml: cannot be read"):
+        load_tasks(tmp_path / "absent.yaml")
