@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Callable
@@ -16,6 +17,8 @@ from diception_ros.ros import interfaces, qos
 from diception_ros.ros.camera import CameraInfos, sibling_topic
 from diception_ros.ros.scale import Reference
 from diception_ros.tasks import Request
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,52 @@ class Prompts:
         return self.frame_id in ("", frame_id)
 
 
+class LargeInput:
+    """A subscription to large messages that is reliable as long as every publisher is.
+
+    With best effort one lost part loses the whole message: of 720p images hardly any arrives
+    through Fast DDS's default shared memory. Reliable alone would not hear the many cameras that
+    publish with best effort. Hence whichever fits, looked up again by `adapt`.
+    """
+
+    def __init__(
+        self, node: Any, topic: str, kind: Any, callback: Callable[[Any], None], warn: qos.Warn
+    ) -> None:
+        self._node, self._topic, self._kind = node, topic, kind
+        self._callback, self._warn = callback, warn
+        self._name = str(node.resolve_topic_name(topic))
+        self._wanted = qos.wanted_reliability(node, self._name)
+        self.reliable = self._fitting()
+        self._subscription = self._subscribe()
+
+    def adapt(self) -> None:
+        """Subscribes anew when the publishers' reliability has changed."""
+        if self._fitting() != self.reliable:
+            self.reliable = not self.reliable
+            self.destroy()
+            self._subscription = self._subscribe()
+            how = "reliable" if self.reliable else "best effort"
+            logger.info("%s: subscribed with %s, as it is published", self._name, how)
+
+    def destroy(self) -> None:
+        self._node.destroy_subscription(self._subscription)
+
+    def _fitting(self) -> bool:
+        if self._wanted != qos.AUTO:
+            return self._wanted == "reliable"
+        return qos.all_reliable(self._node, self._name)
+
+    def _subscribe(self) -> Any:
+        return self._node.create_subscription(
+            self._kind,
+            self._topic,
+            self._callback,
+            qos.sensor(self.reliable),
+            qos_overriding_options=qos.overrides_but_reliability(),
+            event_callbacks=qos.subscription_events(self._name, self._warn),
+        )
+
+
 class Inputs:
     """Subscribes on construction. Callbacks only store; the worker thread reads the newest."""
 
@@ -56,17 +105,26 @@ class Inputs:
         self.image_topic = f"{image}/compressed" if transport == "compressed" else image
         self.info_topic = info_topic(node, image)
         kind = CompressedImage if transport == "compressed" else Image
-        self._subscribe(self.image_topic, kind, self._image, qos.sensor())
+        self._large = [LargeInput(node, self.image_topic, kind, self._image, warn)]
         self._subscribe(self.info_topic, CameraInfo, self.camera_infos.add, qos.sensor())
         for topic, kind in (("reference/depth", Image), ("reference/points", PointCloud2)):
             name = str(node.resolve_topic_name(topic))
-            self._subscribe(name, kind, self._store_reference(name), qos.sensor())
+            store = self._store_reference(name)
+            self._large.append(LargeInput(node, topic, kind, store, warn))
         self._subscribe(
             "point_prompts", interfaces.PointPrompts, self._point_prompts, qos.prompts()
         )
         self._subscribe("point_click", PointStamped, self._click, qos.prompts())
 
+    def adapt(self) -> None:
+        """Follows the publishers' reliability; for the executor's thread, now and then."""
+        for large in self._large:
+            large.adapt()
+
     def destroy(self) -> None:
+        for large in self._large:
+            large.destroy()
+        self._large.clear()
         for subscription in self._subscriptions:
             self._node.destroy_subscription(subscription)
         self._subscriptions.clear()

@@ -53,8 +53,8 @@ def task_table(parameters: NodeParameters) -> dict[str, Task]:
     path = Path(parameters.task_file).expanduser()
     if not path.is_file():
         raise ValueError(f"task_file: {path} is missing")
-    own = load_tasks(path, taken=TASKS)
-    clash = sorted(RESERVED & set(own))
+    own = load_tasks(path)
+    clash = sorted((RESERVED | set(TASKS)) & set(own))
     if clash:
         raise ValueError(f"{path}: the name '{clash[0]}' belongs to other parameters or topics")
     return {**TASKS, **own}

@@ -30,23 +30,28 @@ def image_message(header: Any, pixels: npt.NDArray[Any]) -> Any:
     """uint8, uint16 or float32 array (H, W) or (H, W, 3) -> sensor_msgs/Image, tightly packed."""
     channels = 1 if pixels.ndim == 2 else pixels.shape[2]
     height, width = pixels.shape[:2]
-    return Image(
+    message = Image(
         header=header,
         height=height,
         width=width,
         encoding=ENCODINGS[pixels.dtype.name, channels],
         is_bigendian=int(sys.byteorder == "big"),
         step=width * channels * pixels.itemsize,
-        data=byte_array(pixels),
     )
+    set_data(message, pixels)
+    return message
 
 
-def byte_array(values: npt.NDArray[Any]) -> array.array[int]:
-    """The array's bytes as rclpy wants them. Assigning the ndarray itself is checked element by
-    element: 400 ms for a 720p float image, against 2 ms for this."""
+def set_data(message: Any, values: npt.NDArray[Any]) -> None:
+    """Gives the message the array's bytes with one copy. Assigning the ndarray itself goes element
+    by element: 400 ms for a 720p float image."""
     data = array.array("B")
     data.frombytes(np.ascontiguousarray(values).data.cast("B"))
-    return data
+    # Messages that check their fields keep an array.array as it is. Since Jazzy they do so only
+    # when told, and otherwise copy it once more: 30 ms for a 720p cloud.
+    if hasattr(message, "_check_fields"):
+        message._check_fields = True
+    message.data = data
 
 
 def instance_array(

@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import wraps
 from typing import Any
 
 import rclpy
@@ -35,12 +36,29 @@ EXIT_PATIENCE = 10.0
 SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
 
 
+Transition = Callable[[Any, LifecycleState], TransitionCallbackReturn]
+
+
+def logged(transition: Transition) -> Transition:
+    """A transition whose unexpected errors are logged; rclpy swallows them."""
+
+    @wraps(transition)
+    def run(node: Any, state: LifecycleState) -> TransitionCallbackReturn:
+        try:
+            return transition(node, state)
+        except Exception:
+            logger.exception("%s failed unexpectedly", transition.__name__)
+            return TransitionCallbackReturn.ERROR
+
+    return run
+
+
 class DiceptionNode(LifecycleNode):  # type: ignore[misc]  # rclpy is not typed
     """Declares the parameters, follows the lifecycle, reports its health once a second."""
 
     def __init__(self, name: str = "diception", **options: Any) -> None:
         super().__init__(name, **options)
-        self._log_bridge = bridge(self.get_logger())
+        self._log_bridge = bridge(self.get_logger())  # type: ignore[no-untyped-call]
         self._session: Session | None = None
         self._cause = ""
         self._task_names: tuple[str, ...] = tuple(TASKS)
@@ -61,9 +79,10 @@ class DiceptionNode(LifecycleNode):  # type: ignore[misc]  # rclpy is not typed
     def start(self) -> None:
         """Configures and activates, as a lifecycle manager would; a failure stays in the log and
         in the diagnostics, and can be mended and tried again."""
-        if self.trigger_configure() == SUCCESS:
-            self.trigger_activate()
+        if self.trigger_configure() == SUCCESS:  # type: ignore[no-untyped-call]
+            self.trigger_activate()  # type: ignore[no-untyped-call]
 
+    @logged
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         try:
             found, parameters = self._plan()
@@ -80,23 +99,27 @@ class DiceptionNode(LifecycleNode):  # type: ignore[misc]  # rclpy is not typed
         )
         return SUCCESS
 
+    @logged
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         assert self._session is not None
         try:
             self._session.activate()
-        except RuntimeError as error:
+        except (RuntimeError, ValueError) as error:
             return self._fail("activate", str(error))
         return SUCCESS
 
+    @logged
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         assert self._session is not None
         self._session.deactivate()
         return SUCCESS
 
+    @logged
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
         self._close_session()
         return SUCCESS
 
+    @logged
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
         self._close_session()
         return SUCCESS
@@ -112,7 +135,7 @@ class DiceptionNode(LifecycleNode):  # type: ignore[misc]  # rclpy is not typed
         if session is not None and not session.join(EXIT_PATIENCE):
             logger.warning("the work in hand did not end within %g s", EXIT_PATIENCE)
         unbridge(self._log_bridge)
-        super().destroy_node()
+        super().destroy_node()  # type: ignore[no-untyped-call]
 
     def _close_session(self) -> None:
         if self._session is not None:
@@ -170,6 +193,8 @@ class DiceptionNode(LifecycleNode):  # type: ignore[misc]  # rclpy is not typed
     def _report_health(self) -> None:
         state, cause = self._state()
         session, rates = self._session, self._statistics.snapshot()
+        if session is not None:
+            session.adapt()
         target = session.settings.target_rate if session is not None else 0.0
         judged = judge(state, cause, self._complain.recent(), rates, target)
         values = {"target rate (Hz)": target, **rates, **self._engine_values(), **memory()}

@@ -192,8 +192,8 @@ def build_colour(answers: Answers, task: str) -> Sequence[Any]:
     result = answers.results.get(task)
     if result is None:
         return ()
-    metric = answers.metric if task == "depth" else None
-    picture = colorize(result, answers.frame.rgb, metric)
+    meters = answers.metric.meters if task == "depth" and answers.metric is not None else None
+    picture = colorize(result, answers.frame.rgb, meters)
     return (image_message(answers.frame.header, picture),)
 
 

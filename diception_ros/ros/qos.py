@@ -6,10 +6,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from rcl_interfaces.msg import ParameterDescriptor
 from rclpy.event_handler import PublisherEventCallbacks, SubscriptionEventCallbacks
 from rclpy.qos import (
     DurabilityPolicy,
     HistoryPolicy,
+    QoSPolicyKind,
     QoSProfile,
     ReliabilityPolicy,
     qos_policy_name_from_kind,
@@ -17,16 +19,19 @@ from rclpy.qos import (
 from rclpy.qos_overriding_options import QoSOverridingOptions
 
 OUTPUT_DEPTH = 2
+AUTO = "auto"
 Warn = Callable[[str, str], None]
 """warn(topic, cause)."""
 
 
-def sensor() -> QoSProfile:
-    """Inputs: takes best-effort and reliable publishers, keeps the newest message only."""
+def sensor(reliable: bool = False) -> QoSProfile:
+    """Inputs: keeps the newest message only. Best effort takes all publishers; reliable takes only
+    reliable ones, but loses no part of a large message."""
+    reliability = ReliabilityPolicy.RELIABLE if reliable else ReliabilityPolicy.BEST_EFFORT
     return QoSProfile(
         history=HistoryPolicy.KEEP_LAST,
         depth=1,
-        reliability=ReliabilityPolicy.BEST_EFFORT,
+        reliability=reliability,
         durability=DurabilityPolicy.VOLATILE,
     )
 
@@ -53,6 +58,32 @@ def latched() -> QoSProfile:
 def overrides() -> QoSOverridingOptions:
     """Lets `qos_overrides.<topic>.<publisher|subscription>.*` parameters change a profile."""
     return QoSOverridingOptions.with_default_policies()
+
+
+def overrides_but_reliability() -> QoSOverridingOptions:
+    """As `overrides`, for subscriptions whose reliability is `wanted_reliability`'s."""
+    return QoSOverridingOptions((QoSPolicyKind.HISTORY, QoSPolicyKind.DEPTH))
+
+
+def wanted_reliability(node: Any, topic: str) -> str:
+    """The parameter qos_overrides.<topic>.subscription.reliability: auto (the default), reliable
+    or best_effort. ValueError for anything else."""
+    name = f"qos_overrides.{topic}.subscription.reliability"
+    if not node.has_parameter(name):
+        text = "auto (reliable when every publisher is), reliable or best_effort"
+        node.declare_parameter(name, AUTO, ParameterDescriptor(description=text, read_only=True))
+    found = str(node.get_parameter(name).value)
+    if found not in (AUTO, "reliable", "best_effort"):
+        raise ValueError(f"{name} must be auto, reliable or best_effort, got '{found}'")
+    return found
+
+
+def all_reliable(node: Any, topic: str) -> bool:
+    """Whether the topic has publishers, and every one of them is reliable."""
+    offered = [found.qos_profile for found in node.get_publishers_info_by_topic(topic)]
+    return bool(offered) and all(
+        profile.reliability == ReliabilityPolicy.RELIABLE for profile in offered
+    )
 
 
 def publisher_events(topic: str, warn: Warn) -> PublisherEventCallbacks:

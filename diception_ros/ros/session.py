@@ -60,7 +60,7 @@ class Session:
 
     def activate(self) -> None:
         """Subscribes, and starts to work as soon as the engine is ready. RuntimeError with the
-        cause when it could not be loaded."""
+        cause when it could not be loaded, ValueError for a wrong QoS override."""
         if self.loading.state == "error":
             raise RuntimeError(self.loading.cause)
         with self._lock:
@@ -81,6 +81,12 @@ class Session:
             if self._topics_in is not None:
                 self._topics_in.destroy()
             self._worker = self._topics_in = self.pipeline = None
+
+    def adapt(self) -> None:
+        """Lets the subscriptions follow their publishers' reliability."""
+        with self._lock:
+            if self._topics_in is not None:
+                self._topics_in.adapt()
 
     def close(self) -> None:
         """Takes the topics back and frees the engine."""

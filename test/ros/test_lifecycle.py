@@ -13,6 +13,7 @@ import rclpy
 from rclpy.context import Context
 from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.parameter import Parameter
+from rclpy.qos import ReliabilityPolicy
 from sensor_msgs.msg import CompressedImage, Image
 
 from diception_ros.ros.node import DiceptionNode
@@ -238,3 +239,33 @@ def test_a_name_of_another_parameter_is_no_task(new_node, bundle, tmp_path, capl
     logging.getLogger("diception_ros").addHandler(caplog.handler)
     assert node.trigger_configure() == TransitionCallbackReturn.FAILURE
     assert "the name 'cloud' belongs to other parameters or topics" in caplog.text
+
+
+def test_a_wrong_reliability_fails_the_activation(new_node, bundle, caplog):
+    override = {"qos_overrides./image.subscription.reliability": "maybe"}
+    node = new_node(bundle=str(bundle), device="cpu", **override)
+    logging.getLogger("diception_ros").addHandler(caplog.handler)
+    assert node.trigger_configure() == TransitionCallbackReturn.SUCCESS
+    assert node.trigger_activate() == TransitionCallbackReturn.FAILURE
+    assert "must be auto, reliable or best_effort, got 'maybe'" in caplog.text
+
+
+def test_a_given_reliability_is_kept(new_node, bundle):
+    override = {"qos_overrides./image.subscription.reliability": "reliable"}
+    node = new_node(bundle=str(bundle), device="cpu", **override)
+    assert node.trigger_configure() == TransitionCallbackReturn.SUCCESS
+    assert node.trigger_activate() == TransitionCallbackReturn.SUCCESS
+    (found,) = node.get_subscriptions_info_by_topic("/image")
+    assert found.qos_profile.reliability == ReliabilityPolicy.RELIABLE
+
+
+def test_an_unexpected_error_in_a_transition_is_logged(new_node, bundle, caplog, monkeypatch):
+    def broken(*_):
+        raise RuntimeError("something nobody thought of")
+
+    node = new_node(bundle=str(bundle), device="cpu")
+    monkeypatch.setattr("diception_ros.ros.node.plan", broken)
+    logging.getLogger("diception_ros").addHandler(caplog.handler)
+    assert node.trigger_configure() == TransitionCallbackReturn.ERROR
+    assert "on_configure failed unexpectedly" in caplog.text
+    assert "something nobody thought of" in caplog.text

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from std_msgs.msg import Header
 
-from diception_ros.ros.messages import byte_array, frame_report, image_message, label_info
+from diception_ros.ros.messages import frame_report, image_message, label_info
 
 
 @pytest.mark.parametrize(
@@ -33,7 +33,7 @@ def test_images_are_tightly_packed(kind, channels, encoding):
 
 def test_views_are_packed_too():
     pixels = np.arange(24, dtype=np.uint8).reshape(4, 6)[:, ::2]
-    assert bytes(byte_array(pixels)) == pixels.tobytes()
+    assert bytes(image_message(Header(), pixels).data) == pixels.tobytes()
 
 
 def test_a_report_names_stages_in_order():

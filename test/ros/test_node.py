@@ -5,10 +5,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from diception_ros.msg import FrameReport, InstanceArray, KeypointArray, PointPrompts
 from geometry_msgs.msg import PointStamped
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2
+
+from diception_ros.msg import FrameReport, InstanceArray, KeypointArray, PointPrompts
 
 DISPARITY = {"~/disparity_relative/image": Image}
 BEST_EFFORT = QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)
@@ -365,3 +366,35 @@ def test_diagnostics_tell_the_whole_state(peer, image_of, picture):
     assert values["device"].startswith("CPU")
     assert values["graphs"] == "eager (cpu)"
     assert values["bundle"] == "random"
+
+
+def test_the_subscription_is_as_reliable_as_its_publishers(peer, image_of, picture):
+    """Best effort loses most images of a megabyte; reliable does not hear best-effort cameras."""
+    topic = "/robot/camera/image"
+
+    def subscribed(reliability):
+        found = peer.node.get_subscriptions_info_by_topic(topic)
+        return [item.qos_profile.reliability for item in found] == [reliability]
+
+    assert peer.ask(image_of(picture), DISPARITY)
+    peer.wait(lambda: subscribed(ReliabilityPolicy.RELIABLE))
+    second = peer.node.create_publisher(Image, topic, BEST_EFFORT)
+    peer.wait(lambda: subscribed(ReliabilityPolicy.BEST_EFFORT))
+    peer.hear("~/disparity_relative/image", Image)
+    message = image_of(picture)
+    message.header.frame_id = "best_effort"
+
+    def answered():
+        second.publish(peer.stamp(message, "best_effort"))
+        frames = [item.header.frame_id for item in peer.received["~/disparity_relative/image"]]
+        return "best_effort" in frames
+
+    peer.wait(answered)
+    peer.node.destroy_publisher(second)
+    peer.wait(lambda: subscribed(ReliabilityPolicy.RELIABLE))
+
+
+def test_large_images_arrive(peer, image_of):
+    large = np.zeros((720, 1280, 3), np.uint8)
+    answer = peer.ask(image_of(large), DISPARITY)["~/disparity_relative/image"]
+    assert (answer.height, answer.width) == (720, 1280)
