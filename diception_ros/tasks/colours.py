@@ -133,7 +133,7 @@ def nearest_colour(smooth: Pixels, centres: Float, background: float) -> Labels:
     cells = cell_of(smooth)
     used = np.flatnonzero(np.bincount(cells.ravel(), minlength=LEVELS**3))
     levels = np.stack([used >> 2 * BITS, (used >> BITS) % LEVELS, used % LEVELS], axis=1)
-    middles = levels * WIDTH + (WIDTH - 1) / 2
+    middles = (levels * WIDTH + (WIDTH - 1) / 2).astype(np.float32)
     # |m - c|^2 less |m|^2, which is the same for every centre: one small matrix product.
     distances = (centres**2).sum(axis=1) - 2 * middles @ centres.T
     table = np.zeros(LEVELS**3, np.int32)

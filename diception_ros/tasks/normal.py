@@ -33,7 +33,7 @@ def decode(colours: Float) -> Normals:
     x, y, z = (1 - 2 * colours[..., axis].astype(np.float32) for axis in range(3))
     length = np.sqrt(x * x + y * y + z * z)
     unknown = ~(length > SHORTEST)  # NaN, too
-    scale = 1 / np.where(unknown, 1, length)
+    scale: Float = (1 / np.where(unknown, 1, length)).astype(np.float32)
     vectors = np.stack([x * scale, y * scale, z * scale], axis=-1)
     vectors[unknown] = FACING
     return Normals(vectors)
