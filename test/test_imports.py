@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The direction of imports: what each room may know of the others."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1] / "diception_ros"
+ALLOWED = {
+    "imaging": set(),
+    "tasks": set(),
+    "geometry": {"tasks"},  # for its result types only
+    "model": {"imaging"},
+    "engine": {"model", "tasks", "imaging"},
+    "training": {"model", "tasks", "geometry", "imaging", "evaluation"},  # its metrics
+    "evaluation": {"engine", "tasks", "geometry", "imaging"},
+    "ros": {"engine", "tasks", "geometry", "imaging"},
+    "cli": {"engine", "evaluation", "geometry", "imaging", "model", "ros", "tasks", "training"},
+}
+ROS_ONLY = {"rclpy", "launch", "launch_ros", "sensor_msgs", "std_msgs", "diagnostic_msgs"}
+ROS_ONLY |= {"geometry_msgs", "lifecycle_msgs", "builtin_interfaces", "vision_msgs", "cv_bridge"}
+
+
+def modules():
+    return sorted(path.relative_to(ROOT).as_posix() for path in ROOT.rglob("*.py"))
+
+
+def imported(path):
+    """Dotted names of everything a file imports, inside functions too."""
+    for node in ast.walk(ast.parse((ROOT / path).read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            assert node.level == 0, f"{path}: relative import"
+            yield node.module
+
+
+def room(path):
+    return path.split("/")[0].removesuffix(".py")
+
+
+@pytest.mark.parametrize("path", modules())
+def test_rooms_know_only_what_they_may(path):
+    here = room(path)
+    if here not in ALLOWED:
+        return
+    for name in imported(path):
+        parts = name.split(".")
+        if parts[0] == "diception_ros" and len(parts) > 1 and parts[1] != here:
+            fits = parts[1] in ALLOWED[here] or (here == "ros" and parts[1] == "msg")
+            assert fits, f"{path} imports {name}: {here} may know {sorted(ALLOWED[here])}"
+
+
+@pytest.mark.parametrize("path", modules())
+def test_only_the_ros_room_imports_ros(path):
+    if room(path) != "ros":
+        assert not {name.split(".")[0] for name in imported(path)} & ROS_ONLY
+
+
+def test_the_check_sees_the_rooms():
+    assert {room(path) for path in modules()} >= set(ALLOWED)
+    assert "diception_ros.model" in set(imported("engine/engine.py"))
