@@ -1,7 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Speed: Engine.infer(images, requests) -> results, batched into fixed shapes."""
+"""Speed: Engine.infer(images, requests) -> results, batched into fixed shapes.
+
+What a caller needs to know of a bundle before loading it comes along, so that nobody else has to
+know the model.
+"""
 
 from diception_ros.engine.config import EngineConfig
 from diception_ros.engine.engine import Engine, Outcome
+from diception_ros.model import EMBEDDED_BUNDLE, BundleInfo, read_bundle_info
 
-__all__ = ["Engine", "EngineConfig", "Outcome"]
+__all__ = [
+    "EMBEDDED_BUNDLE",
+    "BundleInfo",
+    "Engine",
+    "EngineConfig",
+    "Outcome",
+    "read_bundle_info",
+]

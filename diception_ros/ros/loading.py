@@ -12,8 +12,13 @@ from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 
-from diception_ros.engine import Engine
-from diception_ros.model import EMBEDDED_BUNDLE, BundleInfo, read_bundle_info
+from diception_ros.engine import (
+    EMBEDDED_BUNDLE,
+    BundleInfo,
+    Engine,
+    EngineConfig,
+    read_bundle_info,
+)
 from diception_ros.ros.offer import bundle_path
 from diception_ros.ros.outputs import OUTPUTS
 from diception_ros.ros.parameters import NodeParameters, specs
