@@ -16,7 +16,6 @@ from diception_ros.engine import (
     EMBEDDED_BUNDLE,
     BundleInfo,
     Engine,
-    EngineConfig,
     read_bundle_info,
 )
 from diception_ros.ros.offer import bundle_path
