@@ -200,8 +200,8 @@ def _watch(
 
 def write_results(out: Path, evaluation: Evaluation, info: BundleInfo, *, embedded: bool) -> None:
     from diception_ros.evaluation.page import Page, write_page
-    from diception_ros.evaluation.report import tables
     from diception_ros.evaluation.sheet import write_sheet
+    from diception_ros.evaluation.tables import tables
 
     title = f"diception_ros: one network, every task ({info.name})"
     notes = [f"Trained on: {info.training.strip()}"] + ([EMBEDDED_NOTE] if embedded else [])
@@ -218,7 +218,7 @@ def write_results(out: Path, evaluation: Evaluation, info: BundleInfo, *, embedd
 
 
 def show(console: Console, evaluation: Evaluation, out: Path, seconds: float) -> None:
-    from diception_ros.evaluation.report import tables
+    from diception_ros.evaluation.tables import tables
 
     for table in tables(evaluation):
         console.print(as_rich(table))

@@ -64,7 +64,7 @@ class Topics:
     frame_report: str = "/diception/frame_report"
 
 
-class Camera(Node):  # type: ignore[misc]  # rclpy has no types
+class Camera(Node):
     """Publishes a frame's messages under one stamp and remembers which stamps were answered."""
 
     def __init__(self, topics: Topics) -> None:
@@ -248,7 +248,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """0 when every paced frame was answered; 1 and an "error" event otherwise."""
     options = parse(arguments)
     rclpy.init()
-    camera = Camera(Topics())
+    camera: Any = Camera(Topics())  # Any: rclpy has no types
     try:
         return _play(camera, load_views(options.frames), options)
     except (TimeoutError, ValueError) as error:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
+import logging
 import re
 import signal
 import sys
@@ -36,12 +37,14 @@ from rosbags.interfaces import (
 from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
+logger = logging.getLogger(__name__)
+
 TOPICS = r"^/(camera|diception)/|^/diagnostics$"
 DEPTH = 100
 NEVER = QosTime(9223372036, 854775807)
 
 
-class Recorder(Node):  # type: ignore[misc]  # rclpy has no types
+class Recorder(Node):
     """Subscribes, raw, to every matching topic as soon as somebody publishes it."""
 
     def __init__(self, writer: Writer, pattern: str, context: Any = None) -> None:
@@ -70,7 +73,7 @@ class Recorder(Node):  # type: ignore[misc]  # rclpy has no types
                 OSError,
             ) as error:
                 self.skipped[topic] = str(error)
-                self.get_logger().warning(f"{topic} is not recorded: {error}")
+                logger.warning("%s is not recorded: %s", topic, error)
 
     def _record(self, topic: str, type_name: str, offered: Any) -> None:
         package, _, name = type_name.split("/")
@@ -133,7 +136,7 @@ def bag_qos(offered: Any) -> Qos:
 def record(out: Path, pattern: str, stopped: Callable[[], bool]) -> dict[str, int]:
     """Records until stopped(); messages per topic."""
     with Writer(out, version=Writer.VERSION_LATEST, storage_plugin=StoragePlugin.MCAP) as writer:
-        recorder = Recorder(writer, pattern)
+        recorder: Any = Recorder(writer, pattern)  # Any: rclpy has no types
         # An executor of one's own: rclpy.spin_once would add and remove the node at every message.
         executor = SingleThreadedExecutor()
         executor.add_node(recorder)
@@ -143,7 +146,7 @@ def record(out: Path, pattern: str, stopped: Callable[[], bool]) -> dict[str, in
         finally:
             executor.shutdown()
             recorder.destroy_node()
-        return recorder.counts
+        return dict(recorder.counts)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

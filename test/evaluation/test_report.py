@@ -9,8 +9,9 @@ from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from diception_ros.evaluation.demo import METRIC, PROMISED, DemoError, Shown
 from diception_ros.evaluation.material import DemoFrame
 from diception_ros.evaluation.page import Page, write_page
-from diception_ros.evaluation.report import evaluate_demo, tables
+from diception_ros.evaluation.report import evaluate_demo
 from diception_ros.evaluation.sheet import write_sheet
+from diception_ros.evaluation.tables import tables
 
 MS = 1_000_000
 SHAPE = (30, 40)
