@@ -9,12 +9,7 @@ from typing import Annotated
 
 import typer
 
-from diception_ros.cli.convert import convert
-from diception_ros.cli.demo import demo
-from diception_ros.cli.demo_publish import demo_publish
-from diception_ros.cli.doctor import doctor
-from diception_ros.cli.infer import infer
-from diception_ros.cli.prompts import add
+from diception_ros.cli import convert, demo, demo_publish, doctor, infer, prompts
 
 USER_ERROR = 2
 
@@ -26,13 +21,13 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 prompts_app = typer.Typer(help="The prompts a bundle knows.", no_args_is_help=True)
-prompts_app.command("add")(add)
+prompts_app.command("add")(prompts.add)
 app.add_typer(prompts_app, name="prompts")
-app.command("infer")(infer)
-app.command("doctor")(doctor)
-app.command("convert")(convert)
-app.command("demo")(demo)
-app.command("demo-publish")(demo_publish)
+app.command("infer")(infer.infer)
+app.command("doctor")(doctor.doctor)
+app.command("convert")(convert.convert)
+app.command("demo")(demo.demo)
+app.command("demo-publish")(demo_publish.demo_publish)
 
 
 @app.callback()

@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What `diception demo` decides before it starts anything, and how it fails."""
+
+from pathlib import Path
+
+import pytest
+
+from diception_ros.cli import run
+from diception_ros.cli.demo import (
+    OWN,
+    bundle_categories,
+    check_ros,
+    describe,
+    node_parameters,
+    prepare,
+)
+from diception_ros.evaluation.demo import DemoError
+from diception_ros.model import BundleInfo
+
+INFO = BundleInfo("small", (64, 96), training="rooms\n")
+
+
+def test_the_embedded_model_says_what_it_is_not():
+    text = describe(INFO, embedded=True)
+    assert "small" in text
+    assert "96x64" in text
+    assert "trained on: rooms" in text
+    assert "not DICEPTION itself" in text
+    assert "diception convert" in text
+    assert "not DICEPTION" not in describe(INFO, embedded=False)
+
+
+def test_only_what_a_demo_wrote_is_removed(tmp_path):
+    (tmp_path / "bag").mkdir()
+    (tmp_path / "bag" / "bag.mcap").touch()
+    (tmp_path / "sheet.png").touch()
+    (tmp_path / "holiday.png").touch()
+    prepare(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["holiday.png"]
+    assert "bag" in OWN
+
+
+def test_categories_are_those_the_bundle_knows(bundle):
+    assert bundle_categories(bundle) == ("person", "chair")
+
+
+def test_a_bundle_without_categories_has_no_semantic_task():
+    without = node_parameters(None, "auto", ())
+    assert "semantic" not in without["tasks"]
+    assert "categories" not in without
+    assert "bundle" not in without
+    given = node_parameters(Path("b"), "cpu", ("person",))
+    assert given["categories"] == ["person"]
+    assert Path(given["bundle"]).is_absolute()
+    assert given["scale.source"] == "reference"
+
+
+def test_without_ros_it_says_what_to_do(monkeypatch, capsys, tmp_path):
+    monkeypatch.setattr("diception_ros.cli.demo.is_installed", lambda name: False)
+    with pytest.raises(ValueError, match=r"the demo needs rclpy, .* source a ROS 2 install"):
+        check_ros()
+    for command in (["demo", "--out", str(tmp_path / "demo")], ["demo-publish"]):
+        assert run(command) == 2
+        error = capsys.readouterr().err
+        assert error.startswith("diception: the demo needs rclpy")
+        assert error.count("\n") == 1
+    assert not (tmp_path / "demo").exists()
+
+
+@pytest.fixture
+def with_ros(monkeypatch):
+    """As if ROS were there: nothing of it is started in these tests."""
+    monkeypatch.setattr("diception_ros.cli.demo.is_installed", lambda name: True)
+    monkeypatch.setattr("diception_ros.cli.demo.demo_frames", list)
+
+
+@pytest.mark.usefixtures("with_ros")
+def test_a_demo_without_outputs_is_one_line_and_exit_one(monkeypatch, capsys, tmp_path, bundle):
+    def fail(plan, on_event):
+        raise DemoError("the node process ended early: no memory")
+
+    monkeypatch.setattr("diception_ros.evaluation.demo.run_demo", fail)
+    assert run(["demo", "--out", str(tmp_path / "demo"), "--bundle", str(bundle)]) == 1
+    assert capsys.readouterr().err == "diception: the node process ended early: no memory\n"
+
+
+@pytest.mark.usefixtures("with_ros")
+def test_an_absent_bundle_is_one_line_and_nothing_is_removed(capsys, tmp_path):
+    (tmp_path / "sheet.png").touch()
+    assert run(["demo", "--out", str(tmp_path), "--bundle", str(tmp_path / "absent")]) == 2
+    assert "absent is not a bundle" in capsys.readouterr().err
+    assert (tmp_path / "sheet.png").exists()
