@@ -43,7 +43,7 @@ def generate_launch_description() -> LaunchDescription:
             LaunchConfiguration("rate"),
         ],
         name="demo_camera",
-        output="screen",
+        output={"stdout": "log", "stderr": "screen"},  # one line per image goes to the log
     )
     node = IncludeLaunchDescription(
         PythonLaunchDescriptionSource(

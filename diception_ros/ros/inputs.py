@@ -86,7 +86,9 @@ class LargeInput:
             self._callback,
             qos.sensor(self.reliable),
             qos_overriding_options=qos.overrides_but_reliability(),
-            event_callbacks=qos.subscription_events(self._name, self._warn),
+            event_callbacks=qos.subscription_events(
+                self._name, self._warn, adapts=self._wanted == qos.AUTO
+            ),
         )
 
 

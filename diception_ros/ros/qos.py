@@ -94,9 +94,13 @@ def publisher_events(topic: str, warn: Warn) -> PublisherEventCallbacks:
     return PublisherEventCallbacks(incompatible_qos=incompatible)
 
 
-def subscription_events(topic: str, warn: Warn) -> SubscriptionEventCallbacks:
+def subscription_events(topic: str, warn: Warn, adapts: bool = False) -> SubscriptionEventCallbacks:
+    """adapts: the subscription will follow the publisher's reliability, so that is no fault."""
+
     def incompatible(event: Any) -> None:
         policy = qos_policy_name_from_kind(event.last_policy_kind)
+        if adapts and policy == "RELIABILITY":
+            return
         warn(
             topic,
             f"a publisher offers an incompatible QoS ({policy}), nothing will come from it: set "

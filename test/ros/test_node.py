@@ -390,6 +390,7 @@ def test_the_subscription_is_as_reliable_as_its_publishers(peer, image_of, pictu
         return "best_effort" in frames
 
     peer.wait(answered)
+    assert not peer.log.having(topic, "incompatible QoS")
     peer.node.destroy_publisher(second)
     peer.wait(lambda: subscribed(ReliabilityPolicy.RELIABLE))
 

@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The launch files, where launch_ros is installed (it is not on PyPI)."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+from pathlib import Path
+
+import pytest
+
+LAUNCH = Path(__file__).parents[2] / "launch"
+FILES = sorted(LAUNCH.glob("*.launch.py"))
+
+
+def calls(file, name):
+    """The keyword arguments of every call of a function in a file."""
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Call) and getattr(node.func, "id", "") == name:
+            yield node.args, {item.arg: item.value for item in node.keywords}
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
+def test_every_argument_is_described(file):
+    declared = list(calls(file, "DeclareLaunchArgument"))
+    assert len(declared) >= 5
+    for _, keywords in declared:
+        assert len(keywords["description"].value) > 10
+        assert "default_value" in keywords
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
+def test_every_configuration_used_is_declared(file):
+    declared = {args[0].value for args, _ in calls(file, "DeclareLaunchArgument")}
+    used = {getattr(args[0], "value", None) for args, _ in calls(file, "LaunchConfiguration")}
+    assert {name for name in used if isinstance(name, str)} <= declared
+
+
+def test_the_demo_passes_only_arguments_that_exist():
+    declared = {
+        args[0].value for args, _ in calls(LAUNCH / "diception.launch.py", "DeclareLaunchArgument")
+    }
+    ((_, keywords),) = calls(LAUNCH / "demo.launch.py", "IncludeLaunchDescription")
+    passed = {key.value for key in keywords["launch_arguments"].func.value.keys}
+    assert passed <= declared
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("launch_ros") is None,
+    reason="needs launch_ros of a ROS 2 install",
+)
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
+def test_the_description_is_built(file):
+    spec = importlib.util.spec_from_file_location("description", file)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    description = module.generate_launch_description()
+    assert {item.name for item in description.get_launch_arguments()} >= {"device", "bundle"}
