@@ -16,7 +16,7 @@ def demo_publish(
     ] = None,
     rate: Annotated[float, typer.Option(min=0.1, help="Hz.")] = 5.0,
     seconds: Annotated[float, typer.Option(help="How long; default: until Ctrl-C.")] = float("inf"),
-) -> int:
+) -> None:
     """Publish /camera/image, camera_info, reference_depth and point_prompts in a loop."""
     import tempfile
 
@@ -31,7 +31,6 @@ def demo_publish(
             save_frames(demo_frames(), Path(made))
         domain = os.environ.get("ROS_DOMAIN_ID", "0")
         print(f"publishing /camera/* at {rate:g} Hz in ROS domain {domain}; Ctrl-C ends it")
-        folder = str(frames or made)
-        return demo_publisher.main(
-            ["--frames", folder, "--rate", str(rate), "--seconds", str(seconds)]
-        )
+        arguments = ["--frames", str(frames or made), "--rate", str(rate)]
+        options = demo_publisher.parse([*arguments, "--seconds", str(seconds)])
+        demo_publisher.publish(options, report=lambda **_: None)

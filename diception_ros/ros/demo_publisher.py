@@ -244,31 +244,41 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """0 when every paced frame was answered; 1 and an "error" event otherwise."""
-    options = parse(arguments)
+def publish(options: argparse.Namespace, report: Report) -> None:
+    """What `parse` gave, until it is played or somebody interrupts. ValueError without frames,
+    TimeoutError when paced frames are not answered."""
+    frames = load_views(options.frames)
     rclpy.init()
     camera: Any = Camera(Topics())  # Any: rclpy has no types
     try:
-        return _play(camera, load_views(options.frames), options)
-    except (TimeoutError, ValueError) as error:
-        to_stdout(event="error", text=str(error))
-        return 1
+        if options.paced:
+            _play_paced_when_heard(camera, frames, options, report)
+        play_at_rate(camera, frames, options.rate, options.seconds, report)
+        report(event="done")
     except (KeyboardInterrupt, ExternalShutdownException):
-        return 0
+        pass
     finally:
         camera.destroy_node()
         rclpy.try_shutdown()
 
 
-def _play(camera: Camera, frames: Sequence[View], options: argparse.Namespace) -> int:
-    if options.paced:
-        if not camera.wait(lambda: camera.listeners_are_there(options.recorded), options.patience):
-            raise TimeoutError(f"nobody subscribed to {camera.topics.image}: is the node running?")
-        to_stdout(event="ready")
-        play_paced(camera, frames, options.deadline, options.patience, to_stdout)
-    play_at_rate(camera, frames, options.rate, options.seconds, to_stdout)
-    to_stdout(event="done")
+def _play_paced_when_heard(
+    camera: Camera, frames: Sequence[View], options: argparse.Namespace, report: Report
+) -> None:
+    heard = camera.wait(lambda: camera.listeners_are_there(options.recorded), options.patience)
+    if not heard:
+        raise TimeoutError(f"nobody subscribed to {camera.topics.image}: is the node running?")
+    report(event="ready")
+    play_paced(camera, frames, options.deadline, options.patience, report)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """0 when all went well; 1 and an "error" event otherwise."""
+    try:
+        publish(parse(arguments), to_stdout)
+    except (TimeoutError, ValueError) as error:
+        to_stdout(event="error", text=str(error))
+        return 1
     return 0
 
 
