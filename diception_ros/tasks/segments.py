@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Instances from flat colours of an unknown palette, as an imperfect decoder paints them.
 
-Colours are found and segments cut out at no more than WORKING_SIDE pixels, then edges are drawn
-again at full size. Constants are those of Vision Banana (arXiv 2604.20329, appendix A) where it
-publishes one.
+Colours are found and segments cut out at no more than WORKING_SIDE pixels: flat regions of one
+colour are the seeds, seeds without an edge between them are one, and what lies between seeds goes
+to the nearest. Then edges are drawn again at full size. Constants are those of Vision Banana (arXiv
+2604.20329, appendix A) where it publishes one.
 """
 
 from __future__ import annotations
@@ -13,9 +14,6 @@ from typing import Any
 import cv2
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 from skimage.measure import label
 
 from diception_ros.tasks.colours import (
@@ -30,28 +28,18 @@ from diception_ros.tasks.colours import (
     noise_level,
     squared_norm,
 )
-from diception_ros.tasks.types import Float, Instance, Instances
+from diception_ros.tasks.joins import Sums, colour_sums, join_parts, join_soft, regroup
+from diception_ros.tasks.measure import WORKING_SIDE, describe, purity, sharpen
+from diception_ros.tasks.types import Float, Instances
 
-WORKING_SIDE = 320
-"""Longest side that colours are clustered at: averaging on the way removes noise, too."""
-ACROSS = 6
-"""Pixels at the working size between the two sides of a border: more than a soft edge is wide."""
 EDGE = 0.6
 """Change within 3x3 pixels, over the radius of one colour, from which there is an edge."""
 SOFT = 0.7
 """Change across a border, over the radius of one colour, under which there is no edge."""
 HALO = 8
 """Pixels at the working size that a dropped halo is taken over."""
-IMPURE = 64.0
-"""Mean distance of a segment's pixels from its colour at which its score reaches zero."""
-
 QUIET = 1.5
 """Noise (of 255) below which edges are taken from the pixels as they are."""
-
-Box = tuple[int, int, int, int]
-"""First row, first column, row and column after the last."""
-Ids = npt.NDArray[np.uint16]
-Sums = npt.NDArray[np.float64]
 
 
 def find_segments(colours: Float, palette: Palette) -> Instances:
@@ -162,91 +150,6 @@ def add_specks(segments: Labels, coloured: npt.NDArray[np.bool_]) -> Labels:
     return np.where(segments > 0, segments, added[blobs]).astype(np.int32)
 
 
-def join_soft(
-    segments: Labels, nobody: npt.NDArray[np.bool_], smooth: Pixels, step: float
-) -> Labels:
-    """Joins touching segments if colours change by less than `step` across their border: one
-    instance whose colour drifts, cut where it passed from one centre to the next. A segment that
-    fades into the background (`nobody`) so softly is a part of it."""
-    marks = np.where((segments == 0) & ~nobody, -1, segments)
-    low, high, change = across_borders(marks, smooth)
-    count = int(segments.max(initial=0)) + 1
-    keys, inverse, lengths = np.unique(low * count + high, return_inverse=True, return_counts=True)
-    sums = [np.bincount(inverse, change[:, c], len(keys)) for c in range(3)]
-    contrast = np.sqrt(squared_norm(np.stack(sums, axis=1) / np.maximum(lengths, 1)[:, None]))
-    alike = keys[contrast < step]
-    graph = coo_array((np.ones(len(alike)), (alike // count, alike % count)), (count, count))
-    _, groups = connected_components(graph, directed=False)
-    table = np.where(groups == groups[0], 0, groups + 1).astype(np.int32)
-    joined: Labels = table[segments]
-    return joined
-
-
-def across_borders(marks: Labels, smooth: Pixels) -> tuple[Labels, Labels, Float]:
-    """Pairs of pixels ACROSS apart with different marks: the smaller mark (N,), the larger mark,
-    and the colour of the larger less that of the smaller (N, 3). Marks below 0 take no part."""
-    lows, highs, changes = [], [], []
-    for forward, backward in (
-        (np.s_[:, ACROSS:], np.s_[:, :-ACROSS]),
-        (np.s_[ACROSS:, :], np.s_[:-ACROSS, :]),
-    ):
-        a, b = marks[forward], marks[backward]
-        at = np.nonzero((a != b) & (a >= 0) & (b >= 0))
-        a, b = a[at], b[at]
-        change = smooth[forward][at].astype(np.float32) - smooth[backward][at]
-        lows.append(np.minimum(a, b))
-        highs.append(np.maximum(a, b))
-        changes.append(np.where((a > b)[:, None], change, -change))
-    return np.concatenate(lows), np.concatenate(highs), np.concatenate(changes)
-
-
-def join_parts(segments: Labels, sums: Sums, radius: float, limit: float) -> Labels:
-    """Table (N + 1,) that gives segments of one colour (within `radius`) one number where their
-    joint box is at most `limit` times the sum of their boxes: one thing seen in parts behind
-    another. A limit of 0 joins nothing."""
-    table = np.arange(len(sums), dtype=np.int32)
-    if limit == 0:
-        return table
-    boxes = find_boxes(segments)
-    colours = sums[:, :3] / np.maximum(sums[:, 3:], 1)
-    groups: list[tuple[int, Box, int]] = []  # number, joint box, sum of the boxes
-    for number in sorted(boxes, key=lambda n: -sums[n, 3]):
-        box = boxes[number]
-        firsts = [first for first, _, _ in groups]
-        alike = squared_norm(colours[firsts] - colours[number]) <= radius**2
-        for row in np.flatnonzero(alike).tolist():
-            first, other, total = groups[row]
-            together = around(box, other)
-            if extent(together) <= limit * (total + extent(box)):
-                table[number] = first
-                groups[row] = (first, together, total + extent(box))
-                break
-        else:
-            groups.append((number, box, extent(box)))
-    return table
-
-
-def find_boxes(segments: npt.NDArray[np.integer[Any]]) -> dict[int, Box]:
-    found = ndimage.find_objects(segments)
-    return {
-        i: (box[0].start, box[1].start, box[0].stop, box[1].stop)
-        for i, box in enumerate(found, start=1)
-        if box is not None
-    }
-
-
-def cut(box: Box) -> tuple[slice, slice]:
-    return slice(box[0], box[2]), slice(box[1], box[3])
-
-
-def around(a: Box, b: Box) -> Box:
-    return min(a[0], b[0]), min(a[1], b[1]), max(a[2], b[2]), max(a[3], b[3])
-
-
-def extent(box: Box) -> int:
-    return (box[2] - box[0]) * (box[3] - box[1])
-
-
 def grow(
     segments: Labels, coloured: npt.NDArray[np.bool_], smooth: Pixels, colours: Float
 ) -> Labels:
@@ -267,84 +170,3 @@ def grow(
     grown: Labels = segments.copy()
     grown[at] = np.where(fits, nearest, 0)
     return grown
-
-
-def sharpen(segments: Labels, colours: Float, pixels: Pixels) -> Ids:
-    """Segments at full size: every pixel near an edge goes to the neighbouring segment whose colour
-    (N + 1, 3) is nearest to its own."""
-    height, width = pixels.shape[:2]
-    resized = cv2.resize(
-        segments.astype(np.uint16), (width, height), interpolation=cv2.INTER_NEAREST
-    )
-    ids = np.asarray(resized, np.uint16).reshape(height, width)
-    reach = 1 + max(height, width) // WORKING_SIDE  # what shrinking and smoothing can have moved
-    kernel = np.ones((2 * reach + 1,) * 2, np.uint8)
-    high = np.asarray(cv2.dilate(ids, kernel)).reshape(ids.shape)
-    low = np.asarray(cv2.erode(ids, kernel)).reshape(ids.shape)
-    edge = np.flatnonzero(high != low)
-    own = pixels.reshape(-1, 3)[edge].astype(np.float32)
-    first, second = high.ravel()[edge], low.ravel()[edge]
-    nearer = squared_norm(own - colours[first]) <= squared_norm(own - colours[second])
-    ids.ravel()[edge] = np.where(nearer, first, second)
-    return ids
-
-
-def colour_sums(segments: Labels, smooth: Pixels) -> Sums:
-    """Sums of red, green, blue, and the number of pixels, of every segment from 0 (N + 1, 4)."""
-    flat = segments.ravel()
-    sums = [np.bincount(flat, smooth[..., c].ravel()) for c in range(3)]
-    return np.stack([*sums, np.bincount(flat)], axis=1)
-
-
-def regroup(sums: Sums, table: Labels) -> Sums:
-    """The sums of segments that `table` gave one number."""
-    joined = np.zeros_like(sums)
-    np.add.at(joined, table, sums)
-    return joined
-
-
-def purity(segments: Labels, smooth: Pixels, colours: Float) -> Float:
-    """How close every segment's pixels lie to its own colour, (N + 1,) in 0..1."""
-    segments, smooth = segments[::2, ::2], smooth[::2, ::2]  # a quarter of the pixels tells enough
-    away = np.sqrt(squared_norm(smooth - colours[segments]))
-    counts = np.bincount(segments.ravel(), minlength=len(colours))
-    total = np.bincount(segments.ravel(), away.ravel(), len(colours))
-    mean = total / np.maximum(counts, 1)
-    return np.clip(1 - mean / IMPURE, 0, 1).astype(np.float32)
-
-
-def describe(
-    ids: Ids, segments: Labels, scores: npt.NDArray[np.floating[Any]]
-) -> tuple[Instance, ...]:
-    """Measures at full size every instance that is left in `ids`."""
-    areas = cv2.calcHist([ids], [0], None, [len(scores)], [0, len(scores)]).ravel()
-    middles = middle_of(segments, ids.shape)
-    return tuple(
-        Instance(
-            number,
-            float(scores[number]),
-            (box[1], box[0], box[3] - box[1], box[2] - box[0]),
-            int(areas[number]),
-            inside(ids, number, box, middles[number]),
-        )
-        for number, box in find_boxes(ids).items()
-    )
-
-
-def middle_of(segments: Labels, size: tuple[int, ...]) -> npt.NDArray[np.float64]:
-    """Centre of mass (N + 1, 2) of every segment as (row, column) of an image of `size`."""
-    flat, counts = segments.ravel(), np.maximum(np.bincount(segments.ravel()), 1)
-    grids = np.indices(segments.shape, np.float32)
-    means = np.stack([np.bincount(flat, grid.ravel()) / counts for grid in grids], axis=1)
-    return (means + 0.5) * (np.array(size) / segments.shape) - 0.5
-
-
-def inside(ids: Ids, number: int, box: Box, middle: npt.NDArray[np.float64]) -> tuple[float, float]:
-    """The pixel (x, y) of the instance that is nearest to `middle` (row, column)."""
-    row, column = round(float(middle[0])), round(float(middle[1]))
-    height, width = ids.shape
-    if 0 <= row < height and 0 <= column < width and ids[row, column] == number:
-        return float(column), float(row)
-    y, x = np.nonzero(ids[cut(box)] == number)
-    nearest = int(((y + box[0] - middle[0]) ** 2 + (x + box[1] - middle[1]) ** 2).argmin())
-    return float(x[nearest] + box[1]), float(y[nearest] + box[0])

