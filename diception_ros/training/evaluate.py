@@ -2,7 +2,7 @@
 """What a bundle does on rendered scenes it has never seen, beside baselines that look at nothing.
 
 "mean target" is the mean answer over other scenes, the same for every image; "exchanged" scores
-every answer against the next scene: a network that does not look at its image scores the same there.
+every answer against the next scene: a network that ignores its image scores the same there.
 """
 
 from __future__ import annotations

@@ -31,7 +31,7 @@ LIMBS = (
     *((7, 8), (8, 9), (10, 11), (11, 12), (7, 10)),
     *((1, 7), (4, 10), (0, 1), (0, 7)),
 )
-"""Pairs of the figure's 13 keypoints: nose, then per side shoulder, elbow, wrist, hip, knee, ankle."""
+"""Pairs of the 13 keypoints: nose, then per side shoulder, elbow, wrist, hip, knee, ankle."""
 
 
 def prompts() -> tuple[str, ...]:

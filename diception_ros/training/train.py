@@ -15,16 +15,15 @@ from typing import Any
 import numpy as np
 import torch
 import yaml
-from diffusers import AutoencoderTiny
 
-from diception_ros.model import BundleInfo, Diception, save_bundle
+from diception_ros.model import BundleInfo, Diception
 from diception_ros.tasks import TASKS
-from diception_ros.training.data import Batch, Pool
+from diception_ros.training.data import Batches, Encoded, load_ahead, load_autoencoder
 from diception_ros.training.network import build
 from diception_ros.training.targets import COPY
 
 LOG = logging.getLogger(__name__)
-SAVE_SECONDS, LOOK_SECONDS, LOG_STEPS = 120.0, 20.0, 20
+SAVE_SECONDS, LOG_STEPS = 120.0, 20
 
 
 @dataclass(frozen=True)
@@ -44,12 +43,15 @@ class Recipe:
     full_noise: float = 0.75
     serving_noise: float = 0.5
     threads: int = 2
+    workers: int = 0
     seed: int = 0
     canvas: int = 128
     shares: Mapping[str, float] = field(default_factory=lambda: {"depth": 0.5, "normal": 0.5})
+    early_minutes: float = 0.0
+    early_shares: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        unknown = sorted(set(self.shares) - set(TASKS))
+        unknown = sorted({*self.shares, *self.early_shares} - {*TASKS, COPY})
         if unknown:
             raise ValueError(f"shares: unknown task '{unknown[0]}', expected {', '.join(TASKS)}")
         if not 0 <= self.copy_minutes < self.minutes:
@@ -75,10 +77,10 @@ class Trainer:
 
     def __init__(self, recipe: Recipe) -> None:
         torch.set_num_threads(recipe.threads)
-        vae = AutoencoderTiny.from_pretrained(recipe.autoencoder).eval().requires_grad_(False)
+        vae = load_autoencoder(recipe.autoencoder)
         info = BundleInfo(name="embedded", canvas=(recipe.canvas, recipe.canvas))
         self.recipe = recipe
-        self.model = build(vae.to(memory_format=torch.channels_last), info, recipe.seed)
+        self.model = build(vae, info, recipe.seed)
         self.weights = {n: p for n, p in self.model.named_parameters() if p.requires_grad}
         self.mean = {name: weight.detach().clone() for name, weight in self.weights.items()}
         self.optimizer = torch.optim.AdamW(
@@ -95,7 +97,7 @@ class Trainer:
         late = max(done - recipe.decay_from, 0) / (1 - recipe.decay_from)
         return recipe.rate * warm * (0.02 + 0.98 * (0.5 + 0.5 * float(np.cos(np.pi * late))))
 
-    def train_step(self, batch: Batch) -> float:
+    def train_step(self, batch: Encoded) -> float:
         for group in self.optimizer.param_groups:
             group["lr"] = self.rate()
         generator = torch.Generator().manual_seed(self.recipe.seed * 1_000_003 + self.step)
@@ -137,17 +139,13 @@ class Trainer:
 
 def objective(
     model: Diception,
-    batch: Batch,
+    batch: Encoded,
     serving: torch.Tensor,
     recipe: Recipe,
     generator: torch.Generator,
 ) -> torch.Tensor:
     """Mean squared error of the velocity noise - target at x = (1 - sigma) target + sigma noise."""
-    count = len(batch.images)
-    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
-        pictures = torch.cat([batch.images, batch.targets])
-        latents = model.encode_image(pictures.contiguous(memory_format=torch.channels_last))
-    images, targets = latents.float().contiguous().chunk(2)
+    count, images, targets = len(batch.images), batch.images, batch.targets
     noise = torch.randn(targets.shape, generator=generator)
     served = torch.rand(count, generator=generator) < recipe.serving_noise
     noise = torch.where(served[:, None, None, None], serving, noise)
@@ -164,52 +162,43 @@ def objective(
 
 def train(recipe: Recipe) -> Trainer:
     """Trains until the recipe's minutes are over; resumes from out/last.pt if there is one."""
-    trainer, pool = Trainer(recipe), Pool(recipe.cache)
-    checkpoint = recipe.out / "last.pt"
+    trainer, checkpoint = Trainer(recipe), recipe.out / "last.pt"
     if checkpoint.is_file():
         trainer.resume(checkpoint)
-    frames = pool.refresh()
-    if not frames:
-        raise ValueError(
-            f"no shards in {recipe.cache}: render some with diception_ros.training.cache"
-        )
-    rng = np.random.default_rng([recipe.seed, trainer.step])
     recipe.out.mkdir(parents=True, exist_ok=True)
-    saved = looked = time.monotonic()
-    losses: list[float] = []
-    with (recipe.out / "log.csv").open("a", newline="") as file:
-        log = csv.writer(file)
-        while trainer.seconds < 60 * recipe.minutes:
-            begun = time.monotonic()
-            copying = trainer.seconds < 60 * recipe.copy_minutes
-            shares = {COPY: 1.0} if copying else recipe.shares
-            losses.append(trainer.train_step(pool.batch(recipe.batch, shares, rng)))
-            if trainer.step % LOG_STEPS == 0:
-                row = (trainer.step, trainer.seconds, np.mean(losses), trainer.rate(), frames)
-                log.writerow([f"{value:.5g}" for value in row])
-                file.flush()
-                LOG.info("step %d, %.0f s, loss %.4f, rate %.1e, %d frames", *row)
-                losses.clear()
-            if begun - looked > LOOK_SECONDS:
-                frames, looked = pool.refresh(limit=8), begun
-            trainer.seconds += time.monotonic() - begun
-            if begun - saved > SAVE_SECONDS:
-                trainer.save(checkpoint)
-                saved = begun
+    run(trainer, {COPY: 1.0}, recipe.copy_minutes)
+    if recipe.early_shares:
+        run(trainer, recipe.early_shares, recipe.early_minutes)
+    run(trainer, recipe.shares, recipe.minutes)
     trainer.save(checkpoint)
     return trainer
 
 
-def export(checkpoint: Path, recipe: Recipe, info: BundleInfo, out: Path) -> Diception:
-    """The running mean of a checkpoint as a bundle in half precision."""
-    trainer = Trainer(recipe)
-    trainer.resume(checkpoint)
-    with torch.no_grad():
-        for name, weight in trainer.weights.items():
-            weight.copy_(trainer.mean[name])
-    trainer.model.info = info
-    save_bundle(trainer.model, out, torch.float16)
-    return trainer.model.eval()
+def run(trainer: Trainer, shares: Mapping[str, float], until_minutes: float) -> None:
+    """Steps on tasks of these shares until the trainer's own clock reads until_minutes."""
+    if trainer.seconds >= 60 * until_minutes:
+        return
+    recipe, losses = trainer.recipe, []
+    seed = (recipe.seed, trainer.step)
+    source = Batches(recipe.cache, recipe.autoencoder, recipe.batch, shares, seed)
+    batches = load_ahead(source, recipe.workers)
+    batch, saved = next(batches), time.monotonic()
+    with (recipe.out / "log.csv").open("a", newline="") as file:
+        log = csv.writer(file)
+        while trainer.seconds < 60 * until_minutes:
+            begun = time.monotonic()
+            losses.append(trainer.train_step(batch))
+            if trainer.step % LOG_STEPS == 0:
+                row = (trainer.step, trainer.seconds, float(np.mean(losses)), trainer.rate())
+                log.writerow([f"{value:.5g}" for value in row])
+                file.flush()
+                LOG.info("step %d, %.0f s, loss %.4f, rate %.1e", *row)
+                losses.clear()
+            batch = next(batches)
+            trainer.seconds += time.monotonic() - begun
+            if begun - saved > SAVE_SECONDS:
+                trainer.save(recipe.out / "last.pt")
+                saved = begun
 
 
 def main() -> None:
