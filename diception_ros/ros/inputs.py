@@ -6,6 +6,7 @@ from __future__ import annotations
 import logging
 import math
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +20,8 @@ from diception_ros.ros.scale import Reference
 from diception_ros.tasks import Request
 
 logger = logging.getLogger(__name__)
+REFERENCES = 4
+"""The newest that are kept, so that one fits an image that comes a little before or after it."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +102,7 @@ class Inputs:
         self, node: Any, transport: str, on_image: Callable[[Incoming], None], warn: qos.Warn
     ) -> None:
         self.camera_infos = CameraInfos()
-        self.reference: Reference | None = None
+        self.references: deque[Reference] = deque(maxlen=REFERENCES)
         self.prompts: Prompts | None = None
         self._node, self._warn, self._on_image = node, warn, on_image
         self._subscriptions: list[Any] = []
@@ -149,7 +152,7 @@ class Inputs:
 
     def _store_reference(self, topic: str) -> Callable[[Any], None]:
         def store(message: Any) -> None:
-            self.reference = Reference(topic, message)
+            self.references.append(Reference(topic, message))
 
         return store
 

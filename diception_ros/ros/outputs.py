@@ -18,6 +18,7 @@ from diception_ros.ros.camera import Located
 from diception_ros.ros.cloud import cloud_message
 from diception_ros.ros.messages import image_message, instance_array, keypoint_array
 from diception_ros.ros.parameters import NodeParameters
+from diception_ros.ros.scale import Reference
 from diception_ros.tasks import (
     TASKS,
     Colours,
@@ -36,13 +37,15 @@ from diception_ros.tasks.show import colorize
 @dataclass(frozen=True)
 class Frame:
     """One image on its way. rgb uint8 (H, W, 3) at the published size; input_size (width, height)
-    in pixels as it came; camera and camera_info belong to the published size."""
+    in pixels as it came; camera and camera_info belong to the published size. references: the
+    metric references at hand when the work began, because newer ones push them out meanwhile."""
 
     header: Any
     rgb: npt.NDArray[np.uint8]
     input_size: tuple[int, int]
     camera_info: Any | None = None
     camera: Intrinsics | None = None
+    references: tuple[Reference, ...] = ()
 
 
 @dataclass(frozen=True)

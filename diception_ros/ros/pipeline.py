@@ -24,7 +24,7 @@ from diception_ros.ros.outputs import Answers, Frame, Output, needed_tasks
 from diception_ros.ros.parameters import NodeParameters
 from diception_ros.ros.publishers import Gate, Publishers
 from diception_ros.ros.requests import Placed, pointed, requests_for
-from diception_ros.ros.scale import ScaleTracker
+from diception_ros.ros.scale import ScaleTracker, nearest
 from diception_ros.ros.stages import Stages
 from diception_ros.ros.worker import RateLimiter
 from diception_ros.tasks import Disparity, Instances, Request, Result
@@ -115,6 +115,7 @@ class Pipeline:
             back = (self._last_stamp - stamp) * 1e-9
             context.say(f"{incoming.topic}: time jumped back by {back:.3f} s, starting afresh")
             context.inputs.camera_infos.clear()
+            context.inputs.references.clear()
             self.scale.reset()
         self._last_stamp = stamp
         kind = getattr(message, "encoding", None) or message.format
@@ -182,7 +183,8 @@ class Pipeline:
             shrinks = size[0] < width
             how = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
             rgb = np.asarray(cv2.resize(rgb, size, interpolation=how), np.uint8)
-        frame = Frame(incoming.message.header, rgb, (width, height))
+        references = tuple(self._context.inputs.references)
+        frame = Frame(incoming.message.header, rgb, (width, height), references=references)
         return self._with_camera(frame) if parameters.metric else frame
 
     def _with_camera(self, frame: Frame) -> Frame:
@@ -252,8 +254,9 @@ class Pipeline:
         depth = answers.results.get("depth")
         if not parameters.metric or frame.camera is None or not isinstance(depth, Disparity):
             return answers
+        references = (*frame.references, *tuple(context.inputs.references))
         metric = self.scale.metric(
-            depth.values, frame.header, frame.camera, parameters, context.inputs.reference
+            depth.values, frame.header, frame.camera, parameters, nearest(references, frame.header)
         )
         if self.scale.reason:
             context.complain(f"scale.source {parameters.scale.source}", self.scale.reason)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -26,7 +27,7 @@ of the pitch moves their depth by metres."""
 
 @dataclass(frozen=True)
 class Reference:
-    """The newest metric reference: an Image or PointCloud2 and the topic it came from."""
+    """A metric reference: an Image or PointCloud2 and the topic it came from."""
 
     topic: str
     message: Any
@@ -124,6 +125,16 @@ def check_fit(fit: ScaleFit, max_residual: float) -> None:
         )
 
 
+def nearest(references: Sequence[Reference], header: Any) -> Reference | None:
+    """The reference whose stamp is nearest to the image's; None without any."""
+    stamp = stamp_ns(header)
+    return min(
+        references,
+        key=lambda reference: abs(stamp_ns(reference.message.header) - stamp),
+        default=None,
+    )
+
+
 def reference_meters(
     reference: Reference | None, header: Any, camera: Intrinsics, settings: ScaleParameters
 ) -> Meters:
@@ -135,7 +146,7 @@ def reference_meters(
     apart = abs(stamp_ns(message.header) - stamp_ns(header)) * 1e-9
     if apart > settings.reference.max_age:
         raise ValueError(
-            f"{topic}: the newest reference is {apart:.3f} s from the image, more than "
+            f"{topic}: the nearest reference is {apart:.3f} s from the image, more than "
             f"scale.reference.max_age {settings.reference.max_age:g} s"
         )
     same_frame = message.header.frame_id == header.frame_id

@@ -14,7 +14,14 @@ from diception_ros.geometry import Intrinsics
 from diception_ros.ros.cloud import cloud_message
 from diception_ros.ros.messages import image_message
 from diception_ros.ros.parameters import GroundPlane, from_values
-from diception_ros.ros.scale import Reference, ScaleTracker, floor_meters, project, transform
+from diception_ros.ros.scale import (
+    Reference,
+    ScaleTracker,
+    floor_meters,
+    nearest,
+    project,
+    transform,
+)
 
 CAMERA = Intrinsics(fx=60.0, fy=60.0, cx=31.5, cy=23.5, width=64, height=48)
 TRUTH = (0.8, 0.2)
@@ -127,7 +134,7 @@ def test_the_floor_gives_the_scale(disparity):
         (None, "no reference has come yet"),
         (
             Reference("/depth", Image(header=header(9.0))),
-            "/depth: the newest reference is 1.000 s from the image, more than .* 0.2 s",
+            "/depth: the nearest reference is 1.000 s from the image, more than .* 0.2 s",
         ),
         (
             Reference("/depth", Image(header=header(frame_id="other"))),
@@ -145,6 +152,12 @@ def test_without_a_good_reference_the_reason_is_said(disparity, reference, text)
     assert tracker.metric(disparity, header(), CAMERA, asked(), reference) is None
     assert re.search(text, tracker.reason)
     assert np.isnan(tracker.residual)
+
+
+def test_the_reference_nearest_in_time_is_taken(meters):
+    references = [depth_reference(meters, header(at)) for at in (9.0, 9.9, 10.05, 10.4)]
+    assert nearest(references, header(10.0)) is references[2]
+    assert nearest([], header()) is None
 
 
 def test_a_reference_of_nothing_is_no_fit(disparity):
