@@ -169,7 +169,7 @@ class Pipeline:
         self._limiters[""].passed(parameters.max_rate)
         for task in tasks:
             self._limiters[f"{task}."].passed(parameters.of_task(task).max_rate)
-        if any(output.topic == CLOUD for output in wanted):
+        if "depth" in tasks and any(output.topic == CLOUD for output in wanted):
             self._limiters[CLOUD].passed(parameters.cloud.max_rate)
 
     def _frame(

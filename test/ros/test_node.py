@@ -5,11 +5,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from diception_ros.msg import FrameReport, InstanceArray, KeypointArray, PointPrompts
 from geometry_msgs.msg import PointStamped
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2
-
-from diception_ros.msg import FrameReport, InstanceArray, KeypointArray, PointPrompts
 
 DISPARITY = {"~/disparity_relative/image": Image}
 BEST_EFFORT = QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)
@@ -399,3 +398,16 @@ def test_large_images_arrive(peer, image_of):
     large = np.zeros((720, 1280, 3), np.uint8)
     answer = peer.ask(image_of(large), DISPARITY)["~/disparity_relative/image"]
     assert (answer.height, answer.width) == (720, 1280)
+
+
+def test_tasks_have_rates_of_their_own(peer, image_of, picture):
+    assert peer.set(depth__max_rate=0.01) == ""
+    topics = {"~/normals/image": Image, "~/frame_report": FrameReport}
+    peer.hear("~/disparity_relative/image", Image)
+
+    def without_depth(answers):
+        return answers["~/frame_report"].tasks == ["normal"]
+
+    peer.ask(image_of(picture), topics, until=without_depth)
+    assert peer.set(depth__max_rate=0.0) == ""
+    peer.ask(image_of(picture), {**topics, **DISPARITY})
