@@ -41,7 +41,7 @@ def mend(prefix: Path) -> int:
 
 def main() -> None:
     if sys.prefix == sys.base_prefix:
-        sys.exit("expected a virtual environment's Python, found the system's: use .venv/bin/python")
+        sys.exit("expected a virtual environment's Python, found the system's: use .venv's")
     print(f"mended {mend(Path(sys.prefix))} CMake files of the ROS wheels")
 
 
