@@ -71,7 +71,7 @@ class Pipeline:
         try:
             with clock.stage("convert"):
                 tasks, wanted = self._due(wanted, parameters)
-                frame = self._frame(incoming, wanted, parameters) if tasks else None
+                frame = self._frame(incoming, parameters) if tasks else None
         except ValueError as error:
             context.complain(incoming.topic, str(error))
             context.statistics.dropped("bad input")
@@ -172,9 +172,7 @@ class Pipeline:
         if "depth" in tasks and any(output.topic == CLOUD for output in wanted):
             self._limiters[CLOUD].passed(parameters.cloud.max_rate)
 
-    def _frame(
-        self, incoming: Incoming, wanted: Sequence[Output], parameters: NodeParameters
-    ) -> Frame:
+    def _frame(self, incoming: Incoming, parameters: NodeParameters) -> Frame:
         """The decoded image at the published size, with its camera where metres are wanted."""
         rgb = to_rgb(incoming.message, incoming.topic)
         height, width = rgb.shape[:2]
