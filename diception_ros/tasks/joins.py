@@ -14,23 +14,35 @@ from diception_ros.tasks.types import Float
 
 ACROSS = 6
 """Pixels at the working size between the two sides of a border: more than a soft edge is wide."""
+SOFT = 0.7
+"""Change across a border, over the radius of one colour, under which there is no edge."""
+FADE = 1.7
+"""The same for a change towards black alone."""
 
 Sums = npt.NDArray[np.float64]
 
 
 def join_soft(
-    segments: Labels, nobody: npt.NDArray[np.bool_], smooth: Pixels, step: float
+    segments: Labels, nobody: npt.NDArray[np.bool_], smooth: Pixels, radius: float
 ) -> Labels:
-    """Joins touching segments if colours change by less than `step` across their border: one
-    instance whose colour drifts, cut where it passed from one centre to the next. A segment that
-    fades into the background (`nobody`) so softly is a part of it."""
+    """Joins touching segments without an edge between them: one instance whose colour drifts (by
+    less than SOFT across the border) or fades (by less than FADE, its hue kept), cut where it
+    passed from one centre to the next. A segment that drifts into the background (`nobody`) is a
+    part of it."""
     marks = np.where((segments == 0) & ~nobody, -1, segments)
-    low, high, change = across_borders(marks, smooth)
+    low, high, change, middle = across_borders(marks, smooth)
     count = int(segments.max(initial=0)) + 1
     keys, inverse, lengths = np.unique(low * count + high, return_inverse=True, return_counts=True)
-    sums = [np.bincount(inverse, change[:, c], len(keys)) for c in range(3)]
-    contrast = np.sqrt(squared_norm(np.stack(sums, axis=1) / np.maximum(lengths, 1)[:, None]))
-    alike = keys[contrast < step]
+    mean = np.maximum(lengths, 1)[:, None]
+    change, middle = (
+        np.stack([np.bincount(inverse, part[:, c], len(keys)) for c in range(3)], axis=1) / mean
+        for part in (change, middle)
+    )
+    contrast = np.sqrt(squared_norm(change))
+    towards_black = (change * middle).sum(axis=1) / np.maximum(np.sqrt(squared_norm(middle)), 1)
+    of_hue = np.sqrt(np.maximum(contrast**2 - towards_black**2, 0))
+    fades = (of_hue < SOFT * radius) & (contrast < FADE * radius) & (keys >= count)
+    alike = keys[(contrast < SOFT * radius) | fades]
     graph = coo_array((np.ones(len(alike)), (alike // count, alike % count)), (count, count))
     _, groups = connected_components(graph, directed=False)
     table = np.where(groups == groups[0], 0, groups + 1).astype(np.int32)
@@ -38,10 +50,11 @@ def join_soft(
     return joined
 
 
-def across_borders(marks: Labels, smooth: Pixels) -> tuple[Labels, Labels, Float]:
+def across_borders(marks: Labels, smooth: Pixels) -> tuple[Labels, Labels, Float, Float]:
     """Pairs of pixels ACROSS apart with different marks: the smaller mark (N,), the larger mark,
-    and the colour of the larger less that of the smaller (N, 3). Marks below 0 take no part."""
-    lows, highs, changes = [], [], []
+    the colour of the larger less that of the smaller (N, 3), and the mean colour of both (N, 3).
+    Marks below 0 take no part."""
+    lows, highs, changes, middles = [], [], [], []
     for forward, backward in (
         (np.s_[:, ACROSS:], np.s_[:, :-ACROSS]),
         (np.s_[ACROSS:, :], np.s_[:-ACROSS, :]),
@@ -49,11 +62,17 @@ def across_borders(marks: Labels, smooth: Pixels) -> tuple[Labels, Labels, Float
         a, b = marks[forward], marks[backward]
         at = np.nonzero((a != b) & (a >= 0) & (b >= 0))
         a, b = a[at], b[at]
-        change = smooth[forward][at].astype(np.float32) - smooth[backward][at]
+        one, other = smooth[forward][at].astype(np.float32), smooth[backward][at]
         lows.append(np.minimum(a, b))
         highs.append(np.maximum(a, b))
-        changes.append(np.where((a > b)[:, None], change, -change))
-    return np.concatenate(lows), np.concatenate(highs), np.concatenate(changes)
+        changes.append(np.where((a > b)[:, None], one - other, other - one))
+        middles.append((one + other) / 2)
+    return (
+        np.concatenate(lows),
+        np.concatenate(highs),
+        np.concatenate(changes),
+        np.concatenate(middles),
+    )
 
 
 def join_parts(segments: Labels, sums: Sums, radius: float, limit: float) -> Labels:

@@ -34,8 +34,6 @@ from diception_ros.tasks.types import Float, Instances
 
 EDGE = 0.6
 """Change within 3x3 pixels, over the radius of one colour, from which there is an edge."""
-SOFT = 0.7
-"""Change across a border, over the radius of one colour, under which there is no edge."""
 HALO = 8
 """Pixels at the working size that a dropped halo is taken over."""
 QUIET = 1.5
@@ -56,7 +54,7 @@ def find_segments(colours: Float, palette: Palette) -> Instances:
     kinds = nearest_colour(smooth, centres, palette.background)
     segments = connected(np.where(flat, kinds, 0))
     segments = keep_solid(segments, palette)
-    segments = join_soft(segments, flat & (kinds == 0), smooth, SOFT * radius)
+    segments = join_soft(segments, flat & (kinds == 0), smooth, radius)
     segments = add_specks(segments, kinds > 0)
     sums = colour_sums(segments, smooth)
     table = join_parts(segments, sums, radius, palette.merge)

@@ -216,3 +216,15 @@ def test_options_out_of_range_are_refused(options, message):
 def test_pictures_of_another_shape_are_refused():
     with pytest.raises(ValueError, match=r"expected colours of shape \(H, W, 3\), found \(8, 8\)"):
         TASKS["entity"].decode(np.zeros((8, 8), np.float32))
+
+
+@pytest.mark.parametrize("wide", [60, 100, 140, 170])
+@pytest.mark.parametrize("colour", [(0.9, 0.3, 0.4), (0.5, 0.5, 0.4)])
+def test_a_colour_that_fades_to_black_is_one_instance(wide, colour):
+    """Wide: pixels from the edge of the core to black. A small network paints such halos."""
+    rows, columns = np.mgrid[0:480, 0:640]
+    share = np.clip(1 - (np.hypot(rows - 240, columns - 320) - 60) / wide, 0, 1)
+    colours = (share[..., None] * np.float32(colour)).astype(np.float32)
+    found = TASKS["entity"].decode(colours)
+    assert len(found.instances) == 1
+    assert found.instances[0].centroid == pytest.approx((320, 240), abs=3)
