@@ -36,7 +36,11 @@ ENCODINGS = {
 }
 TYPES = {"32FC1": ("<f4", 1), "32FC3": ("<f4", 3), "mono8": ("u1", 1), "mono16": ("<u2", 1)}
 MAY_BE_BLANK = {"semantic/mask", "semantic/confidence", "point/mask", "entity/mask"}
-"""Single frames may hold nothing of these; all frames together may not."""
+"""Single frames may hold nothing of these."""
+MAY_STAY_BLANK = {"semantic/mask", "semantic/confidence", "point/mask"}
+"""Weights that find nothing anywhere answer black: said aloud, but no fault of the node."""
+UNIFORM = {"depth/confidence", "depth/image"}
+"""One residual for the whole frame gives one confidence; unknown depth is NaN everywhere."""
 
 
 def pixels(message) -> np.ndarray:
@@ -66,7 +70,7 @@ def check_image(topic: str, message, source) -> list[str]:
         length = np.linalg.norm(values, axis=-1)
         if not np.allclose(length, 1, atol=1e-3):
             wrong.append("normals that are not of unit length")
-    if topic not in MAY_BE_BLANK and topic != "depth/image" and np.ptp(values) == 0:
+    if topic not in MAY_BE_BLANK | UNIFORM and np.ptp(values) == 0:
         wrong.append("the same value everywhere")
     return wrong
 
@@ -111,9 +115,11 @@ def check(bag: Path) -> list[str]:
                 content = max(content, float(values.max()))
             elif topic == "points":
                 faults += [f"{topic}: {w}" for w in check_cloud(item.message, source)]
-        if topic in ENCODINGS and found[topic] and content == 0:
+        blank = topic in ENCODINGS and found[topic] and content == 0
+        if blank and topic not in MAY_STAY_BLANK:
             faults.append(f"{topic}: nothing in any of {len(found[topic])} messages")
-        print(f"{topic:28} {len(found[topic]):4} messages")
+        remark = "NOTHING FOUND IN ANY: these weights do not answer this task" if blank else ""
+        print(f"{topic:28} {len(found[topic]):4} messages {remark}".rstrip())
     instances = sum(len(item.message.instances) for item in found["instances"])
     if not instances:
         faults.append("instances: no instance in any message")
