@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import inspect
+import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -31,6 +33,7 @@ EMBEDDED_BUNDLE = Path(__file__).resolve().parents[1] / "bundles" / "embedded"
 POINT_ORDERS = ("row-col", "col-row")
 AUTOENCODERS = {"AutoencoderKL": AutoencoderKL, "AutoencoderTiny": AutoencoderTiny}
 SHARD_SIZE = "15MB"
+KEPT = ("_class_name", "_diffusers_version")
 FILES = (
     "bundle.yaml",
     "transformer/config.json",
@@ -130,11 +133,20 @@ def save_module(module: Any, path: Path, dtype: torch.dtype, shard_size: str = S
     for old in path.glob("*.safetensors*"):
         old.unlink()
     module.save_config(path)
+    _drop_unknown(path / "config.json", type(module))
     state = {name: tensor.to(dtype).cpu() for name, tensor in module.state_dict().items()}
     pattern = f"{WEIGHTS}{{suffix}}.safetensors"
     save_torch_state_dict(state, path, filename_pattern=pattern, max_shard_size=shard_size)
     for shard in path.glob("*.safetensors"):
         shard.chmod(0o644)  # safetensors writes files that only their owner may read
+
+
+def _drop_unknown(path: Path, kind: type) -> None:
+    """AutoencoderTiny saves a setting that its own constructor then warns of."""
+    known = inspect.signature(kind).parameters
+    config = json.loads(path.read_text())
+    kept = {key: value for key, value in config.items() if key in known or key in KEPT}
+    path.write_text(json.dumps(kept, indent=2, sort_keys=True) + "\n")
 
 
 def save_points(state: Mapping[str, torch.Tensor], path: Path, dtype: torch.dtype) -> None:

@@ -49,9 +49,11 @@ class Recipe:
     shares: Mapping[str, float] = field(default_factory=lambda: {"depth": 0.5, "normal": 0.5})
     early_minutes: float = 0.0
     early_shares: Mapping[str, float] = field(default_factory=dict)
+    late_minutes: float = 0.0
+    late_shares: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        unknown = sorted({*self.shares, *self.early_shares} - {*TASKS, COPY})
+        unknown = sorted({*self.shares, *self.early_shares, *self.late_shares} - {*TASKS, COPY})
         if unknown:
             raise ValueError(f"shares: unknown task '{unknown[0]}', expected {', '.join(TASKS)}")
         if not 0 <= self.copy_minutes < self.minutes:
@@ -169,7 +171,11 @@ def train(recipe: Recipe) -> Trainer:
     run(trainer, {COPY: 1.0}, recipe.copy_minutes)
     if recipe.early_shares:
         run(trainer, recipe.early_shares, recipe.early_minutes)
-    run(trainer, recipe.shares, recipe.minutes)
+    if recipe.late_shares:
+        run(trainer, recipe.shares, recipe.minutes - recipe.late_minutes)
+        run(trainer, recipe.late_shares, recipe.minutes)
+    else:
+        run(trainer, recipe.shares, recipe.minutes)
     trainer.save(checkpoint)
     return trainer
 
