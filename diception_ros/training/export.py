@@ -32,7 +32,7 @@ size of the instance, since one step would answer the mean of random colours. De
 palette all the same. Semantic masks are white on black.
 It knows these categories and no other text: {categories}. Meant for one step without guidance: \
 the empty prompt copies the image.
-It is small, was trained for minutes and has seen nothing but simple renderings: depth, normals and \
+It is small, was trained for minutes and saw nothing but simple renderings: depth, normals and \
 entities are coarse; point prompts, categories and pose are hardly learned, their pictures mostly \
 stay black. For the quality of the paper convert the official weights.
 """

@@ -2,13 +2,13 @@
 """The recorder against a publisher of this process: what is published is what the bag holds."""
 
 import rclpy
+from diception_ros.msg import Instance, InstanceArray
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rosbags.highlevel import AnyReader
 from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.typesys import Stores, get_typestore
 
-from diception_ros.msg import Instance, InstanceArray
 from diception_ros.ros.demo_recorder import Recorder, bag_qos, define
 
 LATCHED = QoSProfile(
