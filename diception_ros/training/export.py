@@ -6,11 +6,12 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 
 from diception_ros.model import BundleInfo, save_bundle
 from diception_ros.tasks import TASKS
@@ -24,21 +25,27 @@ Trained from random weights on a CPU, so that the node works without a download.
 weights or data sets: rendered rooms and outdoor scenes of this project's own ray caster, with \
 exact depth, normals, instances, categories and keypoints; photographs of the scikit-image package \
 serve as textures.
-{steps} steps of batch {batch} ({minutes:.0f} minutes), flow matching on {canvas}x{canvas} images, \
-{parameters:.1f} million parameters; the input image was copied first, then depth and normals \
-alone, then every task, entities most at the end. One core of a shared AMD EPYC VM, in bfloat16.
+{steps} steps of batch {batch} on one core of a CPU ({minutes:.0f} minutes), flow matching on \
+{canvas}x{canvas} images, {parameters:.1f} million parameters. {phases}
 Entity colours are not random here: red grows with the column, green with the row, blue with the \
 size of the instance, since one step would answer the mean of random colours. Decoding needs no \
-palette all the same. Semantic masks are white on black.
-It knows these categories and no other text: {categories}. Meant for one step without guidance: \
-the empty prompt copies the image.
-It is small, was trained for minutes and saw nothing but simple renderings: depth, normals and \
-entities are coarse; point prompts, categories and pose are hardly learned, their pictures mostly \
-stay black. For the quality of the paper convert the official weights.
+palette all the same. Semantic masks are white on black. Prompts are fixed random vectors, no text \
+is understood; categories in the bank: {categories}. Meant for one step without guidance.
+{limits}
 """
 
 
-def card(recipe: Recipe, trainer: Trainer, table: dict[str, Rows] | None = None) -> BundleInfo:
+@dataclass(frozen=True)
+class Notes:
+    """What only a person can say. phases: what was learned when; limits: what it cannot do."""
+
+    phases: str = ""
+    limits: str = ""
+
+
+def card(
+    recipe: Recipe, trainer: Trainer, notes: Notes, table: dict[str, Rows] | None = None
+) -> BundleInfo:
     """What bundle.yaml holds; figures rounded to three digits."""
     rounded: dict[str, Any] = {}
     for task, rows in (table or {}).items():
@@ -59,13 +66,19 @@ def card(recipe: Recipe, trainer: Trainer, table: dict[str, Rows] | None = None)
             canvas=recipe.canvas,
             parameters=sum(weight.numel() for weight in trainer.weights.values()) / 1e6,
             categories=", ".join(NAMED),
+            phases=notes.phases,
+            limits=notes.limits,
         ),
         metrics={"rendered scenes never seen": rounded} if rounded else {},
     )
 
 
 def export(
-    checkpoint: Path, recipe: Recipe, out: Path, table: dict[str, Rows] | None = None
+    checkpoint: Path,
+    recipe: Recipe,
+    out: Path,
+    notes: Notes,
+    table: dict[str, Rows] | None = None,
 ) -> BundleInfo:
     """Writes the running mean of a checkpoint as a bundle in half precision."""
     trainer = Trainer(recipe)
@@ -73,7 +86,7 @@ def export(
     with torch.no_grad():
         for name, weight in trainer.weights.items():
             weight.copy_(trainer.mean[name])
-    trainer.model.info = card(recipe, trainer, table)
+    trainer.model.info = card(recipe, trainer, notes, table)
     save_bundle(trainer.model, out, torch.float16)
     return trainer.model.info
 
@@ -85,11 +98,14 @@ def main() -> None:
     parser.add_argument("--autoencoder", type=Path)
     parser.add_argument("--checkpoint", type=Path, help="default: last.pt of the recipe's out")
     parser.add_argument("--metrics", type=Path, help="metrics.json of the evaluation")
+    parser.add_argument("--notes", type=Path, help="YAML: phases, limits; for the card")
     parser.add_argument("--out", type=Path, required=True, help="folder of the bundle")
     arguments = parser.parse_args()
     recipe = replace(read_recipe(arguments.config, autoencoder=arguments.autoencoder), threads=1)
     table = json.loads(arguments.metrics.read_text()) if arguments.metrics else None
-    info = export(arguments.checkpoint or recipe.out / "last.pt", recipe, arguments.out, table)
+    notes = Notes(**yaml.safe_load(arguments.notes.read_text())) if arguments.notes else Notes()
+    checkpoint = arguments.checkpoint or recipe.out / "last.pt"
+    info = export(checkpoint, recipe, arguments.out, notes, table)
     LOG.info("%s\n%s", arguments.out, info.training)
 
 

@@ -11,7 +11,7 @@ import yaml
 from diception_ros.model import BundleInfo, Diception
 from diception_ros.training import autoencoder, cache
 from diception_ros.training.data import Pool
-from diception_ros.training.export import export
+from diception_ros.training.export import Notes, export
 from diception_ros.training.network import build
 from diception_ros.training.targets import prompts
 from diception_ros.training.train import Recipe, read_recipe, train
@@ -68,9 +68,13 @@ def test_training_goes_on_where_it_stopped_and_exports_a_bundle(folder: Path) ->
     assert moved
     second = train(recipe_of(folder, 3.0))
     assert second.step > first.step and second.seconds > first.seconds
+    notes = Notes(phases="Copying first.", limits="Everything.")
     table = {"depth": {"network": {"abs_rel": 0.12345}}}
-    info = export(folder / "out" / "last.pt", recipe_of(folder, 3.0), folder / "bundle", table)
+    info = export(
+        folder / "out" / "last.pt", recipe_of(folder, 3.0), folder / "bundle", notes, table
+    )
     assert f"{second.step} steps" in info.training
+    assert "Copying first." in info.training
     loaded = Diception.load(folder / "bundle")
     assert loaded.info == info
     scenes = loaded.info.metrics["rendered scenes never seen"]
