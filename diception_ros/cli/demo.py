@@ -205,7 +205,9 @@ def write_results(out: Path, evaluation: Evaluation, info: BundleInfo, *, embedd
 
     title = f"diception_ros: one network, every task ({info.name})"
     notes = [f"Trained on: {info.training.strip()}"] + ([EMBEDDED_NOTE] if embedded else [])
-    write_sheet(out / "sheet.png", evaluation.rows, evaluation.columns, title, notes)
+    # The sheet has room for one line each; the page and the terminal show the whole card.
+    short = [f"Model: {info.source}", *notes[1:]]
+    write_sheet(out / "sheet.png", evaluation.rows, evaluation.columns, title, short)
     page = Page(
         title,
         notes,
