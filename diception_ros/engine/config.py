@@ -4,12 +4,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 import torch
 
 from diception_ros.imaging import Canvas
+from diception_ros.model.precision import best_dtype
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -65,13 +65,4 @@ class EngineConfig:
     def resolve_dtype(self, device: torch.device) -> torch.dtype:
         if self.dtype != "auto":
             return DTYPES[self.dtype]
-        if device.type == "cuda":
-            return torch.bfloat16
-        return torch.bfloat16 if cpu_multiplies_bfloat16() else torch.float32
-
-
-def cpu_multiplies_bfloat16() -> bool:
-    """Whether the CPU has bfloat16 matrix instructions (AVX512-BF16 or AMX)."""
-    info = Path("/proc/cpuinfo")
-    flags = info.read_text() if info.is_file() else ""
-    return "avx512_bf16" in flags or "amx_bf16" in flags
+        return best_dtype(device)

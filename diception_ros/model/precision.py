@@ -1,0 +1,30 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which number format a device multiplies fastest."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+import torch
+
+
+def best_dtype(device: torch.device) -> torch.dtype:
+    """bfloat16 where the device multiplies it in hardware, else float32: a CPU without the
+    instructions is five times slower in bfloat16."""
+    fast = device.type == "cuda" or cpu_multiplies_bfloat16()
+    return torch.bfloat16 if fast else torch.float32
+
+
+def autocast(device: torch.device) -> torch.autocast:
+    """Mixed precision while training, float32 throughout where bfloat16 is not fast."""
+    enabled = best_dtype(device) == torch.bfloat16
+    return torch.autocast(device.type, torch.bfloat16, enabled=enabled)
+
+
+@cache
+def cpu_multiplies_bfloat16() -> bool:
+    """Whether the CPU has bfloat16 matrix instructions (AVX512-BF16 or AMX)."""
+    info = Path("/proc/cpuinfo")
+    flags = info.read_text() if info.is_file() else ""
+    return "avx512_bf16" in flags or "amx_bf16" in flags
