@@ -105,10 +105,17 @@ def add_bar(picture: Picture, near: float, far: float) -> Picture:
     picture[10 : height - 10, width - 16 : width - 6] = ramp(bar)
     for text, row in ((f"{near:.1f} m", 22), (f"{far:.1f} m", height - 14)):
         size, _ = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, 0.4, 1)
-        at = (width - 20 - size[0], row)
-        cv2.putText(picture, text, at, cv2.FONT_HERSHEY_SIMPLEX, 0.4, (0, 0, 0), 3, cv2.LINE_AA)
-        cv2.putText(picture, text, at, cv2.FONT_HERSHEY_SIMPLEX, 0.4, (255,) * 3, 1, cv2.LINE_AA)
+        write(picture, text, (width - 20 - size[0], row))
     return picture
+
+
+def write(picture: Picture, text: str, at: tuple[int, int], scale: float = 0.4) -> None:
+    """White letters with a black rim, drawn in place; at (x, y): their lower left corner."""
+    # Moved copies, not a thicker one: OpenCV 5 sets thicker letters wider apart.
+    for x, y in ((-1, 0), (1, 0), (0, -1), (0, 1), (0, 0)):
+        colour = (0, 0, 0) if x or y else (255, 255, 255)
+        place = (at[0] + x, at[1] + y)
+        cv2.putText(picture, text, place, cv2.FONT_HERSHEY_SIMPLEX, scale, colour, 1, cv2.LINE_AA)
 
 
 def distinct_colours(count: int) -> Picture:

@@ -10,15 +10,16 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from rich.console import Console
 from rich.progress import track
 
-from diception_ros.training.scenes import Frame, make_frame
+from diception_ros.training.scenes import Frame, make_frame, unseen_frame
 
 LOG = logging.getLogger(__name__)
 SHARD = 64
 MAX_PEOPLE, KEYPOINTS = 4, 13
 HELD_OUT = 10_000_000
-"""Seeds from here on are for evaluation only."""
+"""Seeds from here on are for evaluation only: they also show kinds of things never trained on."""
 
 
 def pack(frames: list[Frame]) -> dict[str, np.ndarray]:
@@ -64,21 +65,30 @@ def load(path: Path) -> dict[str, np.ndarray]:
         return {name: shard[name] for name in shard.files}
 
 
-def fill(folder: Path, first: int, count: int, size: int) -> None:
-    """Renders seeds first .. first + count - 1 into shards; shards that exist are left alone."""
+def frame_of(seed: int, size: int) -> Frame:
+    """The frame that belongs to a seed: training's, or one of evaluation's."""
+    make = unseen_frame if seed >= HELD_OUT else make_frame
+    return make(seed, size, size)
+
+
+def fill(folder: Path, first: int, count: int, size: int) -> str:
+    """Renders seeds first .. first + count - 1, rounded up to whole shards; those that exist are
+    left alone. Returns what was made and how fast, for people.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     started, made = time.monotonic(), 0
-    for seed in track(range(first, first + count, SHARD), f"rendering {size} x {size}"):
+    seeds = range(first, first + count, SHARD)
+    console = Console(stderr=True)
+    for seed in track(seeds, f"rendering {size} x {size}", console=console):
         path = folder / f"{seed:09d}.npz"
         if path.exists():
             continue
-        frames = [make_frame(number, size, size) for number in range(seed, seed + SHARD)]
+        frames = [frame_of(number, size) for number in range(seed, seed + SHARD)]
         np.savez(path.with_suffix(".part.npz"), **pack(frames))
         path.with_suffix(".part.npz").rename(path)
         made += SHARD
-    if made:
-        rate = made / (time.monotonic() - started)
-        LOG.info("%d frames, %.1f a second", made, rate)
+    seconds = max(time.monotonic() - started, 1e-6)
+    return f"{made} frames in {seconds:.1f} s, {made / seconds:.1f} a second"
 
 
 def main() -> None:
@@ -90,7 +100,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=128, help="height and width in pixels")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    fill(arguments.folder, arguments.first, arguments.count, arguments.size)
+    LOG.info(fill(arguments.folder, arguments.first, arguments.count, arguments.size))
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 import torch
 
+from diception_ros.training.scenes.held_out import known_instances, unseen_scene
 from diception_ros.training.scenes.objects import CATEGORIES
 from diception_ros.training.scenes.photo import photograph
 from diception_ros.training.scenes.render import Frame, render
@@ -28,11 +29,13 @@ __all__ = [
     "Camera",
     "Frame",
     "World",
+    "known_instances",
     "make_frame",
     "render",
     "sample_camera",
     "sample_world",
     "sequence",
+    "unseen_frame",
 ]
 
 
@@ -58,6 +61,15 @@ def make_frame(seed: int, height: int, width: int) -> Frame:
     """The frame of a seed, as a camera would have taken it."""
     world = sample_world(seed)
     frame = render(world, sample_camera(world, seed), height, width, list(photos()))
+    return replace(frame, rgb=photograph(frame.rgb, seed))
+
+
+def unseen_frame(seed: int, height: int, width: int) -> Frame:
+    """The world of a seed with one to four things of held-out kinds, at least one of them in view.
+    Their instance ids are those above known_instances(sample_world(seed)).
+    """
+    world, camera = unseen_scene(seed)
+    frame = render(world, camera, height, width, list(photos()))
     return replace(frame, rgb=photograph(frame.rgb, seed))
 
 
