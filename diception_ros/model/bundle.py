@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 EMBEDDED_BUNDLE = Path(__file__).resolve().parents[1] / "bundles" / "embedded"
 POINT_ORDERS = ("row-col", "col-row")
+PROMPT_KINDS = ("encoded", "random")
 AUTOENCODERS = {"AutoencoderKL": AutoencoderKL, "AutoencoderTiny": AutoencoderTiny}
 SHARD_SIZE = "15MB"
 KEPT = ("_class_name", "_diffusers_version")
@@ -51,6 +52,7 @@ class BundleInfo:
     canvas: (height, width) in pixels the network runs at. point_order: the axis order of point
     coordinates, "row-col" or "col-row" (the published code contradicts itself; see the README).
     defaults: {task: {steps, guidance}}.
+    prompts: "encoded" by text encoders, or "random": fixed vectors without a meaning of their own.
     training: what it was trained on, in words; metrics: {name: figure} as measured.
     """
 
@@ -62,11 +64,14 @@ class BundleInfo:
     source: str = ""
     training: str = ""
     metrics: Mapping[str, Any] = field(default_factory=dict)
+    prompts: str = "encoded"
 
     def __post_init__(self) -> None:
         Canvas(*self.canvas)
         if self.point_order not in POINT_ORDERS:
             raise ValueError(f"point_order must be one of {POINT_ORDERS}, got '{self.point_order}'")
+        if self.prompts not in PROMPT_KINDS:
+            raise ValueError(f"prompts must be one of {PROMPT_KINDS}, got '{self.prompts}'")
         for task, values in self.defaults.items():
             if not set(values) <= {"steps", "guidance"}:
                 raise ValueError(f"defaults of '{task}': expected steps, guidance, got {values}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import torch
 from diffusers import SD3Transformer2DModel
+from torch.utils.checkpoint import checkpoint
 
 
 def velocity(
@@ -31,7 +32,10 @@ def velocity(
     context = torch.cat([transformer.context_embedder(prompt_embeds), point_tokens], dim=1)
     temb = transformer.time_text_embed(timesteps, pooled)
     for block in transformer.transformer_blocks:
-        context, tokens = block(hidden_states=tokens, encoder_hidden_states=context, temb=temb)
+        if transformer.gradient_checkpointing and torch.is_grad_enabled():
+            context, tokens = checkpoint(block, tokens, context, temb, use_reentrant=False)
+        else:
+            context, tokens = block(hidden_states=tokens, encoder_hidden_states=context, temb=temb)
     # norm_out and proj_out act per token: only the noisy ones are needed.
     tokens = transformer.proj_out(transformer.norm_out(tokens[:, : noisy.shape[1]], temb))
     return unpatchify(tokens, transformer.config.patch_size, channels, height, width)

@@ -6,9 +6,8 @@ from __future__ import annotations
 import argparse
 import csv
 import time
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 
 import cv2
@@ -18,36 +17,54 @@ from diffusers import AutoencoderTiny
 from torch import nn
 from torch.nn import functional
 
+from diception_ros.model.precision import autocast
+from diception_ros.tasks import TASKS
 from diception_ros.training.cache import SHARD, load, unpack
+from diception_ros.training.targets import NAMED, make_example
 
 SIZE = 64
 Image = np.ndarray
 """float32 (SIZE, SIZE, 3) RGB in [0, 1] throughout this file. Small crops, because
 convolutions do not care and a CPU makes four times the steps."""
+CELL, LATENTS = 8, 16
+IMAGES = 0.5
+"""Weight of images, beside those of the tasks' pictures, in the principal components."""
+SHARES = {
+    "depth": 0.18,
+    "normal": 0.22,
+    "entity": 0.28,
+    "semantic": 0.06,
+    "point": 0.06,
+    "pose": 0.2,
+}
+"""How often which task's pictures are drawn, beside photographs and rendered images."""
 
 
 @dataclass(frozen=True)
 class AutoencoderRecipe:
-    """minutes: training time; channels: feature maps of encoder and decoder at every level."""
+    """minutes: training time; decoder_channels: feature maps at every level."""
 
-    minutes: float = 12.0
-    batch: int = 16
-    rate: float = 7e-4
-    encoder_channels: int = 32
-    decoder_channels: int = 40
+    minutes: float = 16.0
+    batch: int = 8
+    rate: float = 1e-3
+    decoder_channels: int = 48
     latent_noise: float = 0.15
     """Noise on unit-scale latents while training: the decoder must forgive the transformer."""
+    frames: int = 2500
+    """Rendered frames whose pictures are held in memory, 0.3 MB each."""
     seed: int = 0
 
 
 def build(recipe: AutoencoderRecipe) -> AutoencoderTiny:
-    """16 latent channels at an eighth of the size, few blocks where the maps are large."""
+    """LATENTS channels at an eighth of the size, few decoder blocks where the maps are large. The
+    encoder has no non-linear block: see `principal_components`.
+    """
     model = AutoencoderTiny(
-        encoder_block_out_channels=(recipe.encoder_channels,) * 4,
+        encoder_block_out_channels=(CELL**2 * 3 // 4,) * 4,
         decoder_block_out_channels=(recipe.decoder_channels,) * 4,
-        num_encoder_blocks=(0, 2, 2, 2),
-        num_decoder_blocks=(3, 2, 1, 1),
-        latent_channels=16,
+        num_encoder_blocks=(0, 0, 0, 0),
+        num_decoder_blocks=(3, 4, 3, 0),
+        latent_channels=LATENTS,
     )
     for module in model.modules():
         if isinstance(module, nn.Conv2d):
@@ -79,98 +96,56 @@ def crop(image: Image, rng: np.random.Generator) -> Image:
     return np.clip(colour[:, :, rng.permutation(3)], 0, 1).astype(np.float32)
 
 
-def shapes(rng: np.random.Generator, colour: Callable[[], Image], count: int) -> Image:
-    """Flat or shaded polygons, ellipses and boxes over a background, edges antialiased."""
-    canvas = np.ascontiguousarray(colour())
-    for _ in range(count):
-        mask = np.zeros((SIZE, SIZE), np.uint8)
-        centre = rng.integers(0, SIZE, 2)
-        reach = rng.uniform(3, 40)
-        if rng.random() < 0.4:
-            axes = [int(v) for v in rng.uniform(2, reach + 2, 2)]
-            angle = float(rng.uniform(0, 360))
-            cv2.ellipse(mask, [int(v) for v in centre], axes, angle, 0, 360, 255, -1, cv2.LINE_AA)
-        else:
-            corners = centre + rng.normal(0, reach / 2, (int(rng.integers(3, 7)), 2))
-            hull = cv2.convexHull(corners.astype(np.float32)).astype(np.int32)
-            cv2.fillPoly(mask, [hull], 255, cv2.LINE_AA)
-        alpha = (mask / 255.0)[:, :, None]
-        canvas = canvas * (1 - alpha) + colour() * alpha
-    return canvas.astype(np.float32)
-
-
-def flat(rng: np.random.Generator) -> Callable[[], Image]:
-    def colour() -> Image:
-        base = rng.uniform(0, 1, 3) * (rng.random() > 0.15)
-        return np.broadcast_to(base, (SIZE, SIZE, 3)).astype(np.float32)
-
-    return colour
-
-
-def ramp(rng: np.random.Generator, channels: int) -> Callable[[], Image]:
-    """Linear gradients: grey ones look like disparity, coloured ones like curved normals."""
-    rows, columns = np.mgrid[0:SIZE, 0:SIZE].astype(np.float32) / SIZE - 0.5
-
-    def colour() -> Image:
-        slope = rng.normal(0, 0.3, (2, channels))
-        plane = rng.uniform(0, 1, channels) + rows[..., None] * slope[0]
-        plane = plane + columns[..., None] * slope[1]
-        return np.clip(np.broadcast_to(plane, (SIZE, SIZE, 3)), 0, 1).astype(np.float32)
-
-    return colour
-
-
-def skeleton(rng: np.random.Generator) -> Image:
-    """Coloured lines that end in red disks, on black."""
-    canvas = np.zeros((SIZE, SIZE, 3), np.float32)
-    for _ in range(int(rng.integers(1, 4))):
-        joints = (rng.uniform(0, SIZE, 2) + rng.normal(0, 16, (10, 2))).astype(int).tolist()
-        for a, b in pairwise(joints):
-            cv2.line(canvas, a, b, rng.uniform(0.2, 1, 3).tolist(), 2, cv2.LINE_AA)
-        for joint in joints:
-            cv2.circle(canvas, joint, int(rng.integers(2, 4)), (1.0, 0.0, 0.0), -1, cv2.LINE_AA)
-    return canvas
-
-
-def sample(rng: np.random.Generator, photos: list[Image], renders: list[Image]) -> Image:
-    """One training image of the mixture."""
-    if renders and rng.random() < 0.5:
-        return renders[rng.integers(len(renders))].astype(np.float32) / 255
-    kind = rng.random()
-    if kind < 0.45:
-        return crop(photos[rng.integers(len(photos))], rng)
-    if kind < 0.6:
-        return shapes(rng, flat(rng), int(rng.integers(1, 12)))
-    if kind < 0.75:
-        return shapes(rng, ramp(rng, 1), int(rng.integers(1, 15)))
-    if kind < 0.88:
-        return shapes(rng, ramp(rng, 3), int(rng.integers(1, 15)))
-    if kind < 0.94:
-        white = (np.zeros((SIZE, SIZE, 3), np.float32), np.ones((SIZE, SIZE, 3), np.float32))
-        return shapes(rng, lambda: white[int(rng.random() < 0.5)], int(rng.integers(1, 6)))
-    return skeleton(rng)
-
-
-def render_crops(folder: Path, rng: np.random.Generator, frames: int = 1500) -> list[Image]:
-    """Crops of rendered frames and of their targets: disparity, normals, instance colours."""
-    crops = []
-    for path in rng.permutation(sorted(folder.glob("*[0-9].npz")))[: frames // SHARD]:
+def pictures(folder: Path, rng: np.random.Generator, frames: int) -> dict[str, list[Image]]:
+    """Rendered frames as the network will see them: {"image": [...], task: [...]} uint8 RGB."""
+    found: dict[str, list[Image]] = {name: [] for name in ("image", *SHARES)}
+    paths = rng.permutation(sorted(folder.glob("*[0-9].npz")))
+    for path in paths[: max(frames // SHARD, 1)]:
         shard = load(path)
         for row in range(len(shard["rgb"])):
             frame = unpack(shard, row)
-            inverse = np.nan_to_num(1 / frame.depth)
-            low, high = inverse.min(), inverse.max()
-            colours = rng.uniform(0, 1, (256, 3)) * (np.arange(256) > 0)[:, None]
-            pictures = (
-                frame.rgb / 255,
-                np.repeat(((inverse - low) / (high - low + 1e-6))[..., None], 3, -1),
-                np.nan_to_num(0.5 - 0.5 * frame.normals, nan=0.5),
-                colours[frame.instances],
-            )
-            top, left = rng.integers(0, frame.depth.shape[0] - SIZE + 1, 2)
-            part = np.s_[top : top + SIZE, left : left + SIZE]
-            crops += [np.clip(picture[part] * 255, 0, 255).astype(np.uint8) for picture in pictures]
-    return crops
+            found["image"].append(frame.rgb)
+            for task in SHARES:
+                category = str(rng.choice(NAMED)) if TASKS[task].takes_category else ""
+                colours = make_example(frame, task, rng, category).colours
+                if task in ("depth", "normal") or colours.any():
+                    found[task].append((np.clip(colours, 0, 1) * 255 + 0.5).astype(np.uint8))
+    return found
+
+
+def part(picture: Image, rng: np.random.Generator) -> Image:
+    """A crop; of pictures on black, one around something that is drawn."""
+    height, width = picture.shape[:2]
+    top, left = rng.integers(height - SIZE + 1), rng.integers(width - SIZE + 1)
+    drawn = np.flatnonzero(picture.any(-1))
+    if len(drawn) < picture.shape[0] * picture.shape[1] // 2 and len(drawn):
+        row, column = divmod(int(rng.choice(drawn)), width)
+        top = int(np.clip(row - rng.integers(SIZE), 0, height - SIZE))
+        left = int(np.clip(column - rng.integers(SIZE), 0, width - SIZE))
+    return picture[top : top + SIZE, left : left + SIZE].astype(np.float32) / 255
+
+
+def recoloured(picture: Image, rng: np.random.Generator) -> Image:
+    """Entity colours as other data sets draw them: random ones, black stays black."""
+    mixed = picture @ rng.dirichlet(np.ones(3), 3).T.astype(np.float32)
+    return np.where(picture.any(-1, keepdims=True), np.abs(rng.integers(0, 2, 3) - mixed), 0)
+
+
+def sample(
+    rng: np.random.Generator, photos: list[Image], renders: Mapping[str, list[Image]]
+) -> Image:
+    """One training image: a photograph, a rendered one, or a task's picture."""
+    kind = rng.random()
+    if kind < 0.1:
+        return crop(photos[rng.integers(len(photos))], rng)
+    if kind < 0.3:
+        return part(renders["image"][rng.integers(len(renders["image"]))], rng)
+    weights = np.array(list(SHARES.values()))
+    task = str(rng.choice(list(SHARES), p=weights / weights.sum()))
+    chosen = part(renders[task][rng.integers(len(renders[task]))], rng)
+    if task == "entity" and rng.random() < 0.25:
+        return recoloured(chosen, rng)
+    return chosen[:, ::-1] if rng.random() < 0.5 and task != "normal" else chosen
 
 
 def loss(output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
@@ -181,30 +156,76 @@ def loss(output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     return functional.l1_loss(output, target) + functional.mse_loss(output, target) + 0.5 * edges
 
 
-def unit_scale(latents: torch.Tensor) -> torch.Tensor:
-    """Penalty that keeps every channel near zero mean and unit deviation."""
-    mean, deviation = latents.mean((0, 2, 3)), latents.std((0, 2, 3))
-    return mean.square().mean() + (deviation - 1).square().mean()
+@torch.no_grad()
+def principal_components(model: AutoencoderTiny, cells: torch.Tensor, shares: torch.Tensor) -> None:
+    """Makes the encoder the projection of every 8 x 8 cell onto its first principal components,
+    each divided by the fourth root of its deviation.
+
+    cells (N, 192) RGB in [0, 1], channels first; shares (N,): their weights. A network learns far
+    faster from these latents than from those of a trained encoder: their squared error is nearly
+    that of the pixels, and few of them carry most of it.
+    """
+    weights = (shares / shares.sum())[:, None]
+    mean = (weights * cells).sum(0)
+    values, vectors = torch.linalg.eigh((weights * (cells - mean)).T @ (cells - mean))
+    deviations = values.flip(0)[:LATENTS].clamp_min(1e-8).sqrt()
+    rows = vectors.flip(1)[:, :LATENTS].T / deviations[:, None] ** 0.25
+    rows = rows / (rows @ (cells - mean).T).std(1).max()
+    first, *halving, last = model.encoder.layers
+    for layer in (first, *halving, last):
+        layer.weight.zero_()
+    first.bias.zero_()
+    first.weight[range(3), range(3), 1, 1] = 1.0
+    held = 3
+    for layer in halving[:-1]:  # four neighbours side by side: (y, x, channels before)
+        for place in range(4):
+            new = range(place * held, (place + 1) * held)
+            layer.weight[new, range(held), 1 + place // 2, 1 + place % 2] = 1.0
+        held *= 4
+    # Channel (y1, x1, y0, x0, c) of the cell's quarter (y2, x2) is pixel (4 y2 + 2 y1 + y0, ...).
+    fine = rows.reshape(LATENTS, 3, 2, 2, 2, 2, 2, 2)  # c, y2, y1, y0, x2, x1, x0
+    taps = fine.permute(0, 3, 6, 4, 7, 1, 2, 5).reshape(LATENTS, held, 2, 2)
+    halving[-1].weight[:LATENTS, :held, 1:, 1:] = taps
+    last.weight[range(LATENTS), range(LATENTS), 1, 1] = 1.0
+    last.bias.copy_(-(rows @ mean))
 
 
-def batch(rng: np.random.Generator, size: int, photos: list[Image], renders: list[Image]):
-    images = np.stack([sample(rng, photos, renders) for _ in range(size)])
+def cells_of(renders: Mapping[str, list[Image]], each: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """8 x 8 cells (N, 192) of up to `each` pictures of every kind, and their weights."""
+    found, weights = [], []
+    for name, share in {"image": IMAGES, **SHARES}.items():
+        shown = torch.from_numpy(np.stack(renders[name][:each])).float().permute(0, 3, 1, 2) / 255
+        cells = functional.unfold(shown, CELL, stride=CELL).transpose(1, 2).flatten(0, 1)
+        found.append(cells)
+        weights.append(torch.full((len(cells),), share / len(cells)))
+    return torch.cat(found), torch.cat(weights)
+
+
+def batch(
+    rng: np.random.Generator, size: int, photos: list[Image], renders: Mapping[str, list[Image]]
+) -> torch.Tensor:
+    images = np.stack([sample(rng, photos, renders) for _ in range(size)]).astype(np.float32)
     pixels = torch.from_numpy(images).permute(0, 3, 1, 2) * 2 - 1
     return pixels.contiguous(memory_format=torch.channels_last)
 
 
-def train(recipe: AutoencoderRecipe, out: Path, cache: Path | None = None) -> AutoencoderTiny:
+def train(recipe: AutoencoderRecipe, out: Path, cache: Path) -> AutoencoderTiny:
     """Trains for recipe.minutes, saves to `out` every minute and at the end; goes on from what
-    `out` holds. cache: a folder of rendered shards for half of the mixture.
+    `out` holds. cache: a folder of rendered shards.
     """
     torch.manual_seed(recipe.seed)
     rng = np.random.default_rng(recipe.seed)
-    old = (out / "config.json").is_file()
-    model = AutoencoderTiny.from_pretrained(out) if old else build(recipe)
+    photos, renders = photographs(), pictures(cache, rng, recipe.frames)
+    if (out / "config.json").is_file():
+        model = AutoencoderTiny.from_pretrained(out)
+    else:
+        model = build(recipe)
+        principal_components(model, *cells_of(renders, each=400))
+        finish(model, batch(rng, 64, photos, renders))
+        model.save_pretrained(out)
     model = model.to(memory_format=torch.channels_last).train()
-    photos, renders = photographs(), render_crops(cache, rng) if cache else []
-    optimizer = torch.optim.AdamW(model.parameters(), lr=recipe.rate, weight_decay=1e-3)
-    out.mkdir(parents=True, exist_ok=True)
+    model.encoder.requires_grad_(False)
+    optimizer = torch.optim.AdamW(model.decoder.parameters(), lr=recipe.rate, weight_decay=1e-3)
     start, saved, step = time.monotonic(), time.monotonic(), 0
     with (out / "log.csv").open("a", newline="") as file:
         log = csv.writer(file)
@@ -216,11 +237,12 @@ def train(recipe: AutoencoderRecipe, out: Path, cache: Path | None = None) -> Au
             for group in optimizer.param_groups:
                 group["lr"] = rate
             target = batch(rng, recipe.batch, photos, renders)
-            with torch.autocast("cpu", torch.bfloat16):
+            with autocast(target.device):
                 latents = model.encode(target).latents
-                noise = torch.randn_like(latents) * recipe.latent_noise * float(rng.random())
+                spread = recipe.latent_noise * float(rng.random()) / model.config.scaling_factor
+                noise = torch.randn_like(latents) * spread
                 output = model.decode(latents + noise).sample
-            value = loss(output.float(), target) + 0.02 * unit_scale(latents.float())
+            value = loss(output.float(), target)
             optimizer.zero_grad()
             value.backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -234,14 +256,14 @@ def train(recipe: AutoencoderRecipe, out: Path, cache: Path | None = None) -> Au
                 model.save_pretrained(out)
                 saved = time.monotonic()
             step += 1
-    finish(model, batch(rng, 64, photos, renders))
     model.save_pretrained(out)
     return model
 
 
 @torch.no_grad()
 def finish(model: AutoencoderTiny, images: torch.Tensor) -> None:
-    """Writes the latents' measured mean and deviation into the config."""
+    """Writes the latents' measured mean and deviation into the config: on average they are of
+    unit scale, as the noise is."""
     latents = model.encode(images).latents
     model.register_to_config(
         shift_factor=float(latents.mean()), scaling_factor=float(1 / latents.std())
@@ -252,7 +274,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--minutes", type=float, default=AutoencoderRecipe.minutes)
-    parser.add_argument("--cache", type=Path, help="folder of rendered shards")
+    parser.add_argument("--cache", type=Path, required=True, help="folder of rendered shards")
     arguments = parser.parse_args()
     train(AutoencoderRecipe(minutes=arguments.minutes), arguments.out, arguments.cache)
 

@@ -1,31 +1,33 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Training batches from a folder of rendered shards that may still be growing."""
+"""Training batches: which example comes when, from which source, and as latents."""
 
 from __future__ import annotations
 
-import time
-from collections import defaultdict
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Protocol
 
 import numpy as np
 import torch
 from diffusers import AutoencoderTiny
-from torch.utils.data import DataLoader, IterableDataset, get_worker_info
+from torch.nn import functional
+from torch.utils.data import DataLoader, Dataset
 
-from diception_ros.model import autoencoder
-from diception_ros.training.cache import load, unpack
-from diception_ros.training.scenes import CATEGORIES, Frame
-from diception_ros.training.targets import MIN_AREA, NAMED, Example, make_example
+from diception_ros.imaging import Canvas
+from diception_ros.model import Diception
+from diception_ros.tasks import TASKS, Instances, Keypoints, Mask, Task
+from diception_ros.training.images import Folder
+from diception_ros.training.objective import Encoded
+from diception_ros.training.pool import Pool
+from diception_ros.training.recipe import Recipe
+from diception_ros.training.targets import Example
 
 Rng = np.random.Generator
-Place = tuple[int, int]
-"""A frame: its shard's number in the pool and its row."""
-LOOK_SECONDS = 20.0
-ABSENT = 0.15
-"""Share of semantic examples that ask for a category that is not there."""
+ON_BLACK = (Mask, Instances, Keypoints)
+"""Results whose pictures are black where there is nothing; those of all others fill the frame."""
+DARK = -0.8
+"""Brightness, in -1..1, over which a pixel of a picture on black shows something."""
 
 
 @dataclass(frozen=True)
@@ -37,105 +39,61 @@ class Batch:
     prompts: tuple[str, ...]
     points: torch.Tensor
     labels: torch.Tensor
+    keys: tuple[Hashable, ...]
+    """Of the images, then of the targets; see Example."""
 
 
-@dataclass(frozen=True)
-class Encoded:
-    """A batch whose images and targets (B, C, h, w) are latents."""
+class Source(Protocol):
+    """Where examples come from: Pool (rendered shards) or Folder (a user's own images)."""
 
-    images: torch.Tensor
-    targets: torch.Tensor
-    prompts: tuple[str, ...]
-    points: torch.Tensor
-    labels: torch.Tensor
+    tasks: Sequence[str]
+
+    def example(self, task: str, rng: Rng) -> Example: ...
 
 
-class Pool:
-    """All frames of a folder in memory (about 165 KB each at 128 x 128), indexed by content."""
+class Batches(Dataset[Batch]):
+    """Batch number n, a pure function of (seed, n): training goes on after a kill as if nothing had
+    happened, whatever the number of workers. Sources are opened in the process that reads them.
+    """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.shards: list[dict[str, Any]] = []
-        self.seen: set[str] = set()
-        self.frames: list[Place] = []
-        self.posed: list[Place] = []
-        self.filled: list[Place] = []
-        self.by_category: dict[str, list[Place]] = defaultdict(list)
+    def __init__(self, recipe: Recipe, tasks: Mapping[str, Task], rank: int = 0) -> None:
+        self.recipe, self.known, self.rank = recipe, tasks, rank
+        self.sources: list[Source] = []
 
-    def refresh(self, limit: int = 1 << 30) -> int:
-        """Reads up to `limit` new shards; returns how many frames there are."""
-        for path in sorted(self.folder.glob("*[0-9].npz")):
-            if path.name not in self.seen and limit > 0:
-                self.seen.add(path.name)
-                self.add(load(path))
-                limit -= 1
-        return len(self.frames)
+    def __len__(self) -> int:
+        return self.recipe.steps * self.recipe.accumulate
 
-    def add(self, shard: dict[str, Any]) -> None:
-        number = len(self.shards)
-        self.shards.append(shard)
-        for row in range(len(shard["rgb"])):
-            place = (number, row)
-            self.frames.append(place)
-            if (shard["people"][row, :, :, 3] > 0).sum() >= 5:
-                self.posed.append(place)
-            instances = np.bincount(shard["instances"][row].ravel())[1:]
-            if len(instances) and instances.max() >= 4 * MIN_AREA:
-                self.filled.append(place)
-            areas = np.bincount(shard["categories"][row].ravel(), minlength=len(CATEGORIES))
-            for category, area in zip(CATEGORIES[1:], areas[1:], strict=True):
-                if area >= 3 * MIN_AREA:
-                    self.by_category[category].append(place)
-
-    def frame(self, place: Place) -> Frame:
-        return unpack(self.shards[place[0]], place[1])
-
-    def example(self, task: str, rng: Rng) -> Example:
-        """A random example; frames are chosen so that the task has something to show."""
-        category, places = "", self.frames
-        if task == "semantic":
-            category = str(rng.choice(NAMED))
-            present = self.by_category[category]
-            places = present if present and rng.random() >= ABSENT else self.frames
-        elif task == "pose" and self.posed and rng.random() < 0.9:
-            places = self.posed
-        elif task == "point":
-            places = self.filled
-        frame = self.frame(places[rng.integers(len(places))])
-        if rng.random() < 0.5:
-            frame = mirrored(frame)
-        return make_example(replace(frame, rgb=jittered(frame.rgb, rng)), task, rng, category)
-
-    def batch(self, size: int, shares: Mapping[str, float], rng: Rng) -> Batch:
-        """`size` examples with tasks drawn by their shares."""
-        weights = np.array(list(shares.values()), float)
-        tasks = rng.choice(list(shares), size=size, p=weights / weights.sum())
+    def __getitem__(self, number: int) -> Batch:
+        recipe = self.recipe
+        if not self.sources:
+            self.sources = [open_source(path, recipe, self.known) for path in recipe.sources]
+        rng = np.random.default_rng([recipe.seed, self.rank, number])
+        shares = recipe.shares(number // recipe.accumulate)
+        chances = np.array(list(shares.values()), float)
+        tasks = rng.choice(list(shares), size=recipe.batch, p=chances / chances.sum())
         return collate([self.example(str(task), rng) for task in tasks])
 
+    def example(self, task: str, rng: Rng) -> Example:
+        weights = np.array(
+            [
+                weight * (task in source.tasks)
+                for source, weight in zip(self.sources, self.recipe.sources.values(), strict=True)
+            ]
+        )
+        if not weights.any():
+            raise ValueError(f"no source has data for the task '{task}': name one in 'sources'")
+        chosen = int(rng.choice(len(weights), p=weights / weights.sum()))
+        return self.sources[chosen].example(task, rng)
 
-class Batches(IterableDataset[Encoded]):
-    """Endless encoded batches. New shards of the folder are read as they appear."""
 
-    def __init__(
-        self, cache: Path, vae: Path, size: int, shares: Mapping[str, float], seed: tuple[int, ...]
-    ) -> None:
-        self.cache, self.vae, self.size, self.shares, self.seed = cache, vae, size, shares, seed
-
-    def __iter__(self) -> Iterator[Encoded]:
-        worker = get_worker_info()
-        rng = np.random.default_rng([*self.seed, worker.id if worker else 0])
-        vae = load_autoencoder(self.vae)
-        pool = Pool(self.cache)
-        if not pool.refresh():
-            raise ValueError(
-                f"no shards in {self.cache}: render some with diception_ros.training.cache"
-            )
-        looked = time.monotonic()
-        while True:
-            if time.monotonic() - looked > LOOK_SECONDS:
-                pool.refresh(limit=8)
-                looked = time.monotonic()
-            yield encode(vae, pool.batch(self.size, self.shares, rng))
+def open_source(path: Path, recipe: Recipe, tasks: Mapping[str, Task]) -> Source:
+    """A folder of rendered shards, or the manifest of a user's images (a .yaml file)."""
+    if path.suffix in (".yaml", ".yml"):
+        return Folder.open(path, Canvas(*recipe.canvas), tasks)
+    pool = Pool(path, recipe.harsh)
+    if not pool.refresh():
+        raise ValueError(f"no shards in {path}: render some with 'diception scenes render'")
+    return pool
 
 
 def load_autoencoder(folder: Path) -> AutoencoderTiny:
@@ -143,20 +101,54 @@ def load_autoencoder(folder: Path) -> AutoencoderTiny:
     return vae.to(memory_format=torch.channels_last)
 
 
-@torch.no_grad()
-def encode(vae: AutoencoderTiny, batch: Batch) -> Encoded:
-    pictures = torch.cat([batch.images, batch.targets])
-    with torch.autocast("cpu", torch.bfloat16):
-        latents = autoencoder.encode(vae, pictures.contiguous(memory_format=torch.channels_last))
-    images, targets = latents.float().contiguous().chunk(2)
-    return Encoded(images, targets, batch.prompts, batch.points, batch.labels)
+class Encoder:
+    """Pictures to latents. It remembers those that come again: on a CPU, encoding a batch takes a
+    third as long as learning from it.
+
+    foreground: extra weight in the loss of cells where a picture on black shows something; without
+    it a small network answers black for small things. remember: how many latents to keep.
+    """
+
+    def __init__(
+        self,
+        model: Diception,
+        foreground: float = 0.0,
+        remember: int = 0,
+        tasks: Mapping[str, Task] = TASKS,
+    ) -> None:
+        self.model, self.foreground, self.remember = model, foreground, remember
+        self.on_black = tuple(task.prompt for task in tasks.values() if task.result in ON_BLACK)
+        self.known: dict[Hashable, torch.Tensor] = {}
+
+    def __call__(self, batch: Batch) -> Encoded:
+        latents = self.latents(torch.cat([batch.images, batch.targets]), batch.keys)
+        images, targets = latents.chunk(2)
+        cells = targets.shape[-2:]
+        drawn = functional.adaptive_max_pool2d(batch.targets.amax(1, keepdim=True), cells) > DARK
+        on_black = torch.tensor([prompt.startswith(self.on_black) for prompt in batch.prompts])
+        weights = 1 + self.foreground * drawn * on_black[:, None, None, None]
+        named = (batch.prompts, batch.points, batch.labels)
+        return Encoded(images, targets, weights.to(latents.device), *named)
+
+    @torch.no_grad()
+    def latents(self, pictures: torch.Tensor, keys: Sequence[Hashable]) -> torch.Tensor:
+        """(N, 3, H, W) in [-1, 1] -> (N, C, h, w) float32 on the model's device."""
+        new = [row for row, key in enumerate(keys) if key not in self.known]
+        found: list[torch.Tensor | None] = [self.known.get(key) for key in keys]
+        if new:
+            shown = pictures[new].to(self.model.device).to(memory_format=torch.channels_last)
+            for row, latent in zip(new, self.model.encode_image(shown).half(), strict=True):
+                found[row] = latent
+                if keys[row] is not None and len(self.known) < self.remember:
+                    self.known[keys[row]] = latent.contiguous().clone()
+        return torch.stack(found).float()  # type: ignore[arg-type]  # every row has been found
 
 
-def load_ahead(batches: Batches, workers: int) -> Iterator[Encoded]:
-    """Batches from that many processes, or from this one. A worker encodes while the trainer steps:
-    on a CPU the encoder costs a third of a step."""
+def load_ahead(batches: Batches, first: int, workers: int) -> Iterator[Batch]:
+    """Batches from number `first` on, in order, made by that many processes or by this one."""
     ahead = {"multiprocessing_context": "spawn", "prefetch_factor": 4} if workers else {}
-    return iter(DataLoader(batches, batch_size=None, num_workers=workers, **ahead))
+    rows = range(first, len(batches))
+    return iter(DataLoader(batches, batch_size=None, sampler=rows, num_workers=workers, **ahead))
 
 
 def collate(examples: list[Example]) -> Batch:
@@ -168,31 +160,5 @@ def collate(examples: list[Example]) -> Batch:
         tuple(e.prompt for e in examples),
         torch.from_numpy(np.stack([e.points for e in examples])),
         torch.from_numpy(np.stack([e.labels for e in examples])),
+        tuple(e.keys[part] for part in (0, 1) for e in examples),
     )
-
-
-def mirrored(frame: Frame) -> Frame:
-    """The frame left-right; normals' x changes sign."""
-    fx, fy, cx, cy = frame.intrinsics
-    last = frame.depth.shape[1] - 1
-    return Frame(
-        np.ascontiguousarray(frame.rgb[:, ::-1]),
-        frame.depth[:, ::-1],
-        frame.normals[:, ::-1] * np.float32([-1, 1, 1]),
-        frame.instances[:, ::-1],
-        frame.categories[:, ::-1],
-        (fx, fy, last - cx, cy),
-        tuple(
-            (person, points * np.float32([-1, 1]) + np.float32([last, 0]), visible)
-            for person, points, visible in frame.keypoints
-        ),
-    )
-
-
-def jittered(rgb: np.ndarray, rng: Rng) -> np.ndarray:
-    """Gain, cast and gamma on top of the photograph's own: a frame seen twice differs."""
-    gains = rng.uniform(0.75, 1.25) * rng.normal(1, 0.07, 3)
-    values = np.arange(256, dtype=np.float32)[:, None] / 255
-    curve = np.clip(values ** rng.uniform(0.75, 1.35) * gains, 0, 1)
-    table = (curve * 255).astype(np.uint8)
-    return np.stack([table[rgb[..., channel], channel] for channel in range(3)], axis=-1)

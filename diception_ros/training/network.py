@@ -6,55 +6,59 @@ from __future__ import annotations
 import torch
 from diffusers import AutoencoderTiny, FlowMatchEulerDiscreteScheduler, SD3Transformer2DModel
 from torch import nn
+from torch.nn import functional
 
 from diception_ros.model import BundleInfo, Diception, PointEmbedder, PromptBank
 from diception_ros.tasks import TASKS
+from diception_ros.training.recipe import Size
 from diception_ros.training.targets import COPY, NAMED
 
-WIDTH, HEADS, LAYERS = 192, 3, 6
 PROMPT_WIDTH = 64
 MAX_TOKENS_A_SIDE = 16
 GATE = 0.3
 SPREAD = 2.0
 """Length of the patch embedding's columns: image content against positions of length 11."""
+PLACING_STEPS = 400
 
 
-def build(vae: AutoencoderTiny, info: BundleInfo, seed: int) -> Diception:
+def build(vae: AutoencoderTiny, info: BundleInfo, seed: int, size: Size | None = None) -> Diception:
     """The untrained model around a trained autoencoder."""
     torch.manual_seed(seed)
+    size = size or Size()
     transformer = SD3Transformer2DModel(
         sample_size=2 * MAX_TOKENS_A_SIDE,
         patch_size=2,
         in_channels=16,
         out_channels=16,
-        num_layers=LAYERS,
-        attention_head_dim=WIDTH // HEADS,
-        num_attention_heads=HEADS,
+        num_layers=size.layers,
+        attention_head_dim=size.width // size.heads,
+        num_attention_heads=size.heads,
         joint_attention_dim=PROMPT_WIDTH,
-        caption_projection_dim=WIDTH,
+        caption_projection_dim=size.width,
         pooled_projection_dim=PROMPT_WIDTH,
         pos_embed_max_size=MAX_TOKENS_A_SIDE,
     )
-    start(transformer)
-    points = PointEmbedder(frequencies=WIDTH // 2, hidden=WIDTH, width=WIDTH)
+    pass_noise(transformer)
+    points = PointEmbedder(frequencies=size.width // 2, hidden=size.width, width=size.width)
     points.positional_encoding_gaussian_matrix.normal_()
     for label in (points.seg_embeddings, points.not_seg_embeddings):
         nn.init.normal_(label.weight, std=0.5)
+    place_points(points, transformer, seed)
     scheduler = FlowMatchEulerDiscreteScheduler(shift=3.0)
     return Diception(transformer, vae, points, prompt_bank(seed), scheduler, info)
 
 
 @torch.no_grad()
-def start(transformer: SD3Transformer2DModel) -> None:
+def pass_noise(transformer: SD3Transformer2DModel) -> None:
     """Noise passes through: at first the predicted velocity is the noise itself.
 
     The patch embedding has orthogonal columns that no position and no mean overlaps, the output is
     its transpose times what the last normalisation divides by; modulations begin at zero with open
     gates.
     """
-    embed = transformer.pos_embed
+    embed, width = transformer.pos_embed, transformer.inner_dim
     positions = embed.pos_embed[0].double()
-    taken = torch.cat([positions, torch.ones(1, WIDTH).double()])
+    taken = torch.cat([positions, torch.ones(1, width).double()])
     _, values, rows = torch.linalg.svd(taken, full_matrices=True)
     rank = int((values > 1e-6 * values[0]).sum())
     free = rows[rank:].T
@@ -62,10 +66,10 @@ def start(transformer: SD3Transformer2DModel) -> None:
     mix = torch.linalg.qr(torch.randn(free.shape[1], patch).double())[0]
     columns = (free @ mix).float() * SPREAD
     channels = transformer.config.in_channels
-    weight = columns.reshape(WIDTH, 2, 2, channels).permute(0, 3, 1, 2)
+    weight = columns.reshape(width, 2, 2, channels).permute(0, 3, 1, 2)
     embed.proj.weight.copy_(weight)
     embed.proj.bias.zero_()
-    deviation = ((patch * SPREAD**2 + WIDTH / 2) / WIDTH) ** 0.5
+    deviation = ((patch * SPREAD**2 + width / 2) / width) ** 0.5
     transformer.proj_out.weight.copy_(columns.T * deviation / SPREAD**2)
     transformer.proj_out.bias.zero_()
     nn.init.zeros_(transformer.norm_out.linear.weight)
@@ -74,9 +78,27 @@ def start(transformer: SD3Transformer2DModel) -> None:
         for norm in (block.norm1, block.norm1_context):
             nn.init.zeros_(norm.linear.weight)
             nn.init.zeros_(norm.linear.bias)
-            parts = norm.linear.bias.view(-1, WIDTH)
+            parts = norm.linear.bias.view(-1, width)
             if len(parts) == 6:  # shift, scale, gate of the attention, then of the MLP
                 parts[2], parts[5] = GATE, GATE
+
+
+def place_points(points: PointEmbedder, transformer: SD3Transformer2DModel, seed: int) -> None:
+    """Fits the point tokens to the position code of the patch under the point (row, column)."""
+    side = MAX_TOKENS_A_SIDE // 2
+    grid = transformer.pos_embed.cropped_pos_embed(2 * side, 2 * side)[0].detach()
+    codes = grid.reshape(1, side, side, -1).permute(0, 3, 1, 2)
+    generator = torch.Generator().manual_seed(seed + 2)
+    optimizer = torch.optim.Adam(points.point_embedder.parameters(), lr=3e-3)
+    for _ in range(PLACING_STEPS):
+        at = torch.rand(256, 1, 2, generator=generator)
+        where = (2 * at - 1).flip(-1)[None]
+        code = functional.grid_sample(codes, where, padding_mode="border", align_corners=False)
+        tokens = points(at, torch.ones(256, 1, dtype=torch.long)) - points.seg_embeddings.weight
+        loss = (tokens[:, 0] - code[0, :, :, 0].T).square().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
 
 
 def prompt_bank(seed: int) -> PromptBank:

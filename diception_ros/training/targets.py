@@ -8,6 +8,7 @@ which is what one step would answer, is grey.
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import dataclass
 
 import cv2
@@ -23,6 +24,8 @@ Rng = np.random.Generator
 
 COPY = "copy"
 """Not a task of the product: output the input image, under the empty prompt."""
+SPOT = "spot"
+"""Not a task of the product either: a white spot at the inside points, under the point prompt."""
 NAMED = tuple(name for name in CATEGORIES if name)
 MIN_AREA = 24
 """Pixels (at 128 x 128) under which an instance is neither asked for nor drawn."""
@@ -46,7 +49,8 @@ def prompts() -> tuple[str, ...]:
 @dataclass(frozen=True)
 class Example:
     """image (H, W, 3) uint8; colours (H, W, 3) float32 in [0, 1]; points (5, 2) in 0..1 in
-    (row, column) order and labels (5,), unused ones (0, 0) with label 0.
+    (row, column) order and labels (5,), unused ones (0, 0) with label 0. keys: names under which
+    the latents of image and colours may be remembered, None for those that never come again.
     """
 
     image: npt.NDArray[np.uint8]
@@ -54,13 +58,18 @@ class Example:
     prompt: str
     points: Float
     labels: npt.NDArray[np.int64]
+    keys: tuple[Hashable, Hashable] = (None, None)
 
 
 def make_example(frame: Frame, task: str, rng: Rng, category: str = "") -> Example:
-    """One example of `task` (a key of TASKS, or COPY); category: for the semantic task."""
+    """One example of `task` (a key of TASKS, COPY or SPOT); category: for the semantic task."""
     points, labels = np.zeros((5, 2), np.float32), np.zeros(5, np.int64)
     if task == COPY:
         return Example(frame.rgb, frame.rgb.astype(np.float32) / 255, "", points, labels)
+    if task == SPOT:
+        points, labels = draw_points(np.ones(frame.depth.shape, bool), rng)
+        spot = spots(points[labels == 1], frame.depth.shape)
+        return Example(frame.rgb, spot, TASKS["point"].prompt, points, labels)
     if task == "point":
         mask = frame.instances == pick_instance(frame.instances, rng)
         points, labels = draw_points(mask, rng)
@@ -87,6 +96,14 @@ def colours_of(frame: Frame, task: str, category: str = "") -> Float:
         layers = [encode(person, limbs=limbs) for person, limbs in people(frame)]
         return np.max([np.zeros((*frame.depth.shape, 3), np.float32), *layers], axis=0)
     raise ValueError(f"no scene shows the task '{task}', expected one of {', '.join(TASKS)}")
+
+
+def spots(points: Float, size: tuple[int, int]) -> Float:
+    """White disks of a tenth of the height around points (N, 2) (row, column) in 0..1, on black."""
+    canvas = np.zeros((*size, 3), np.float32)
+    for row, column in (points * np.float32(size)).round().astype(int).tolist():
+        cv2.circle(canvas, (column, row), size[0] // 10, (1.0, 1.0, 1.0), -1, cv2.LINE_AA)
+    return canvas
 
 
 def soft(colours: Float) -> Float:

@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Flow matching: the loss that every training and adaptation of this project minimises."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import nn
+
+from diception_ros.model import Diception
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """A batch whose images and targets (B, C, h, w) are latents; weights (B, 1, h, w) of the cells
+    in the loss; prompts B strings; points (B, 5, 2), labels (B, 5)."""
+
+    images: torch.Tensor
+    targets: torch.Tensor
+    weights: torch.Tensor
+    prompts: tuple[str, ...]
+    points: torch.Tensor
+    labels: torch.Tensor
+
+
+@dataclass(frozen=True)
+class Noising:
+    """full_noise: share of samples at sigma 1, which is all that one step sees; the others are
+    logit-normal (Esser et al. 2024, arXiv 2403.03206, section 3.1). serving_noise: share of samples
+    whose noise is the very buffer that serving starts from. dropout: share of samples whose prompt
+    is empty and whose points are zero tokens, guidance's unconditional branch.
+    """
+
+    full_noise: float = 0.75
+    serving_noise: float = 0.5
+    dropout: float = 0.0
+
+
+class Objective(nn.Module):
+    """The model inside its loss: one module to wrap for several processes."""
+
+    def __init__(self, model: Diception, noising: Noising) -> None:
+        super().__init__()
+        self.model, self.noising = model, noising
+        self.serving = model.fixed_noise(*model.info.canvas)
+
+    def forward(self, batch: Encoded, seed: tuple[int, ...]) -> torch.Tensor:
+        """Weighted mean squared error of the velocity noise - target at
+        x = (1 - sigma) target + sigma noise, a scalar. All randomness comes from the seed.
+        """
+        targets, count = batch.targets, len(batch.targets)
+        noise, sigma, dropped = self._draw(targets, seed)
+        share = sigma[:, None, None, None]
+        prompts = ["" if d else p for p, d in zip(batch.prompts, dropped.tolist(), strict=True)]
+        embeds, pooled = self.model.prompts.lookup(prompts)
+        tokens = self.model.point_tokens(batch.points, batch.labels, count)
+        tokens = tokens * ~dropped[:, None, None]
+        noisy = (1 - share) * targets + share * noise
+        device = targets.device
+        predicted = self.model.velocity(
+            noisy, batch.images, sigma * 1000, embeds.to(device), pooled.to(device), tokens
+        )
+        error = (predicted.float() - (noise - targets)).square()
+        return (batch.weights * error).mean()
+
+    def _draw(
+        self, targets: torch.Tensor, seed: tuple[int, ...]
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Noise (B, C, h, w), sigma (B,), dropped (B,) bool; drawn on the CPU, so that every
+        device sees the same."""
+        start = int(np.random.SeedSequence(seed).generate_state(1)[0])
+        generator = torch.Generator().manual_seed(start)
+        count, chances = len(targets), self.noising
+        noise = torch.randn(targets.shape, generator=generator)
+        served, full, dropped = torch.rand(3, count, generator=generator)
+        fixed = (served < chances.serving_noise)[:, None, None, None]
+        noise = torch.where(fixed, self.serving, noise)
+        sigma = torch.sigmoid(torch.randn(count, generator=generator))
+        sigma = torch.where(full < chances.full_noise, 1.0, sigma)
+        device = targets.device
+        return noise.to(device), sigma.to(device), (dropped < chances.dropout).to(device)

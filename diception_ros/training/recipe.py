@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A training run as data: what is learned from what, for how long. YAML only at the edge."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from diception_ros.training.targets import COPY, SPOT
+
+
+@dataclass(frozen=True)
+class Phase:
+    """Tasks and their shares, up to a step."""
+
+    until: int
+    shares: Mapping[str, float]
+
+    def __post_init__(self) -> None:
+        if not self.shares or min(self.shares.values()) < 0 or not sum(self.shares.values()) > 0:
+            raise ValueError(f"phase until {self.until}: expected positive shares of tasks")
+
+
+@dataclass(frozen=True)
+class Size:
+    """The network that is made when there is no bundle to start from."""
+
+    width: int = 256
+    heads: int = 4
+    layers: int = 8
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """config/train.yaml says what each field means."""
+
+    out: Path
+    sources: Mapping[Path, float]
+    phases: tuple[Phase, ...]
+    autoencoder: Path | None = None
+    init: Path | None = None
+    task_file: Path | None = None
+    network: Size = field(default_factory=Size)
+    canvas: tuple[int, int] = (128, 128)
+    batch: int = 16
+    accumulate: int = 1
+    rate: float = 1e-3
+    warmup_steps: int = 200
+    decay_steps: int = 5000
+    weight_decay: float = 0.01
+    ema: float = 0.999
+    full_noise: float = 0.75
+    serving_noise: float = 0.5
+    dropout: float = 0.0
+    foreground: float = 0.0
+    harsh: float = 0.0
+    remember: int = 0
+    checkpointing: bool = False
+    log_every: int = 20
+    save_every: int = 500
+    validate_every: int = 0
+    validation: Path | None = None
+    threads: int | None = None
+    workers: int = 1
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if (self.autoencoder is None) == (self.init is None):
+            raise ValueError(
+                "expected either 'init' (a bundle to go on from) or 'autoencoder' (for a new "
+                f"network), got init {self.init} and autoencoder {self.autoencoder}"
+            )
+        if not self.sources or min(self.sources.values()) <= 0:
+            raise ValueError("sources: expected at least one {path: weight} with weights over 0")
+        ends = [phase.until for phase in self.phases]
+        if not ends or ends != sorted(set(ends)) or ends[0] < 1:
+            raise ValueError(f"phases: expected growing 'until' steps from 1, got {ends}")
+        for name in ("batch", "accumulate", "log_every", "save_every"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        for name in ("ema", "full_noise", "serving_noise", "dropout", "harsh"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} must lie in 0..1, got {getattr(self, name)}")
+        if self.validate_every and self.validation is None:
+            raise ValueError("validate_every needs 'validation': shards of held-out seeds")
+
+    @property
+    def steps(self) -> int:
+        return self.phases[-1].until
+
+    def shares(self, step: int) -> Mapping[str, float]:
+        """What is learned in a step."""
+        return next(phase.shares for phase in self.phases if step < phase.until)
+
+    def rate_at(self, step: int) -> float:
+        """Warm-up, constant, then a cosine to 1% over the last decay_steps."""
+        warm = min(1.0, (step + 1) / max(self.warmup_steps, 1))
+        late = min(max(step - self.steps + self.decay_steps, 0) / max(self.decay_steps, 1), 1.0)
+        return self.rate * warm * (0.01 + 0.99 * (0.5 + 0.5 * math.cos(math.pi * late)))
+
+    def check_tasks(self, known: Mapping[str, Any]) -> None:
+        """ValueError for a task in the phases that does not exist."""
+        asked = {name for phase in self.phases for name in phase.shares}
+        unknown = sorted(asked - {*known, COPY, SPOT})
+        if unknown:
+            raise ValueError(f"shares: unknown task '{unknown[0]}', expected {', '.join(known)}")
+
+
+def read_recipe(path: Path, **changes: Any) -> Recipe:
+    """A recipe from YAML; changes that are not None win. ValueError names unknown settings."""
+    if not path.is_file():
+        raise ValueError(f"{path}: no such recipe; config/train.yaml is the shipped one")
+    values = yaml.safe_load(path.read_text())
+    if not isinstance(values, dict):
+        raise ValueError(f"{path}: expected settings 'name: value', found {type(values).__name__}")
+    values.update({name: value for name, value in changes.items() if value is not None})
+    unknown = sorted(set(values) - {entry.name for entry in fields(Recipe)})
+    if unknown:
+        raise ValueError(f"{path}: unknown setting '{unknown[0]}'")
+    try:
+        return Recipe(**_typed(values))
+    except (TypeError, AttributeError) as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def _typed(values: dict[str, Any]) -> dict[str, Any]:
+    for name in ("out", "autoencoder", "init", "task_file", "validation"):
+        if values.get(name) is not None:
+            values[name] = Path(values[name])
+    values["sources"] = {Path(name): float(w) for name, w in values.get("sources", {}).items()}
+    values["phases"] = tuple(Phase(**phase) for phase in values.get("phases", ()))
+    if "network" in values:
+        values["network"] = Size(**values["network"])
+    if "canvas" in values:
+        values["canvas"] = tuple(values["canvas"])
+    return values

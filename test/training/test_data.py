@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: Apache-2.0
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from diception_ros.model import Diception
+from diception_ros.tasks import TASKS
+from diception_ros.training import cache
+from diception_ros.training.data import Batches, Encoder, load_ahead
+from diception_ros.training.pool import Pool
+from diception_ros.training.recipe import Phase, Recipe
+from diception_ros.training.scenes import make_frame
+from diception_ros.training.targets import COPY
+from diception_ros.training.train import first_model
+
+from .conftest import SIZE
+
+MakeRecipe = Callable[..., Recipe]
+
+
+@pytest.fixture
+def model(recipe: MakeRecipe) -> Diception:
+    return first_model(recipe())
+
+
+def test_the_mixture_has_the_proportions_of_the_recipe(recipe: MakeRecipe) -> None:
+    shares = {COPY: 0.5, "depth": 0.3, "normal": 0.2}
+    batches = Batches(recipe(batch=16, phases=(Phase(40, shares),)), TASKS)
+    counts = Counter(prompt for number in range(40) for prompt in batches[number].prompts)
+    prompts = {COPY: "", "depth": "[[image2depth]]", "normal": "[[image2normal]]"}
+    for task, share in shares.items():
+        # Four standard deviations of a binomial with 640 draws are under 0.08.
+        assert counts[prompts[task]] / 640 == pytest.approx(share, abs=0.08)
+
+
+def test_a_batch_depends_on_its_number_and_the_process_only(recipe: MakeRecipe) -> None:
+    made = recipe(phases=(Phase(8, dict.fromkeys(TASKS, 1.0)),))
+    batches = Batches(made, TASKS)
+    fifth = batches[5]
+    again = list(load_ahead(Batches(made, TASKS), first=4, workers=1))
+    assert len(again) == 4
+    torch.testing.assert_close(again[1].images, fifth.images, rtol=0, atol=0)
+    torch.testing.assert_close(again[1].targets, fifth.targets, rtol=0, atol=0)
+    assert again[1].prompts == fifth.prompts
+    assert not torch.equal(Batches(made, TASKS, rank=1)[5].images, fifth.images)
+
+
+def test_phases_change_what_is_drawn(recipe: MakeRecipe) -> None:
+    phases = (Phase(2, {COPY: 1.0}), Phase(4, {"depth": 1.0}))
+    batches = Batches(recipe(phases=phases, accumulate=2), TASKS)
+    assert len(batches) == 8
+    prompts = [batches[number].prompts[0] for number in range(8)]
+    assert prompts == [""] * 4 + ["[[image2depth]]"] * 4
+
+
+def test_a_task_without_data_is_named(recipe: MakeRecipe, tmp_path: Path) -> None:
+    task_file = tmp_path / "tasks.yaml"
+    task_file.write_text("tasks: []\n")
+    batches = Batches(recipe(phases=(Phase(2, {"crack": 1.0}),)), TASKS)
+    with pytest.raises(ValueError, match="no source has data for the task 'crack': name one"):
+        batches[0]
+
+
+def test_remembered_latents_are_those_that_would_be_made(
+    recipe: MakeRecipe, model: Diception
+) -> None:
+    batch = Batches(recipe(batch=4, phases=(Phase(1, {"depth": 1.0, "point": 1.0}),)), TASKS)[0]
+    remembering, fresh = Encoder(model, remember=100), Encoder(model)
+    first, second, plain = remembering(batch), remembering(batch), fresh(batch)
+    assert len(remembering.known) > 0 and not fresh.known
+    for name in ("images", "targets"):
+        torch.testing.assert_close(getattr(second, name), getattr(first, name), rtol=0, atol=0)
+        torch.testing.assert_close(getattr(second, name), getattr(plain, name), rtol=0, atol=0)
+    assert len(Encoder(model, remember=1).known) == 0
+    full = Encoder(model, remember=1)
+    full(batch)
+    assert len(full.known) == 1
+
+
+def test_what_a_picture_on_black_shows_weighs_more(recipe: MakeRecipe, model: Diception) -> None:
+    phases = (Phase(1, {"point": 1.0, "depth": 1.0}),)
+    batch = Batches(recipe(batch=12, phases=phases), TASKS)[0]
+    weights = Encoder(model, foreground=3.0)(batch).weights
+    assert set(weights.unique().tolist()) == {1.0, 4.0}
+    for prompt, target, weight in zip(batch.prompts, batch.targets, weights, strict=True):
+        if prompt == "[[image2depth]]":
+            assert (weight == 1).all()
+        else:
+            cells = target.amax(0).reshape(SIZE // 8, 8, SIZE // 8, 8).amax((1, 3)) > -0.8
+            torch.testing.assert_close(weight[0], torch.where(cells, 4.0, 1.0))
+
+
+def test_the_pool_reads_shards_that_appear_later(scenes: Path, tmp_path: Path) -> None:
+    pool = Pool(tmp_path)
+    assert pool.refresh() == 0
+    shard = (scenes / "000000000.npz").read_bytes()
+    (tmp_path / "000000000.npz").write_bytes(shard)
+    assert pool.refresh() == 12 and pool.refresh() == 12
+    (tmp_path / "000000064.npz").write_bytes(shard)
+    assert pool.refresh() == 24
+
+
+def test_a_frame_is_seen_through_few_cameras_each_the_same_every_time(scenes: Path) -> None:
+    pool = Pool(scenes, harsh=0.5)
+    pool.refresh()
+    rng = np.random.default_rng(0)
+    examples = [pool.example("depth", rng) for _ in range(200)]
+    shown: dict[object, np.ndarray] = {}
+    for example in examples:
+        image = shown.setdefault(example.keys[0], example.image)
+        np.testing.assert_array_equal(example.image, image)
+    assert len(shown) > 12 * 3 and len({image.tobytes() for image in shown.values()}) == len(shown)
+
+
+def test_packed_frames_come_back(scenes: Path) -> None:
+    frame = make_frame(3, SIZE, SIZE)
+    back = cache.unpack(cache.load(scenes / "000000000.npz"), 3)
+    np.testing.assert_array_equal(back.rgb, frame.rgb)
+    np.testing.assert_array_equal(back.instances, frame.instances)
+    np.testing.assert_allclose(back.depth, frame.depth, rtol=1e-3)
+    seen = np.isfinite(frame.depth)
+    np.testing.assert_allclose(back.normals[seen], frame.normals[seen], atol=0.01)

@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: Apache-2.0
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from diception_ros.tasks import TASKS
+from diception_ros.training.recipe import Phase, Recipe, read_recipe
+
+CONFIG = Path(__file__).parents[2] / "config" / "train.yaml"
+MakeRecipe = Callable[..., Recipe]
+
+
+def test_the_shipped_recipe_is_read(tmp_path: Path) -> None:
+    recipe = read_recipe(CONFIG, out=tmp_path, threads=None)
+    assert recipe.out == tmp_path and recipe.threads is None
+    recipe.check_tasks(TASKS)
+    assert set(recipe.phases[-1].shares) == set(TASKS)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("speed: 3", "unknown setting 'speed'"),
+        ("init: a/bundle", "expected either 'init' .* or 'autoencoder'"),
+        ("batch: 0", "batch must be at least 1, got 0"),
+        ("ema: 1.5", r"ema must lie in 0\.\.1, got 1\.5"),
+        ("sources: {}", "sources: expected at least one"),
+        ("phases: []", "phases: expected growing 'until' steps from 1, got"),
+        ("phases: [{until: 3, shares: {}}]", "phase until 3: expected positive shares"),
+        ("phases: [{until: 3, tasks: 1}]", "unexpected keyword argument 'tasks'"),
+        ("validation: null", "validate_every needs 'validation'"),
+    ],
+)
+def test_a_wrong_recipe_says_what_is_wrong(line: str, message: str, tmp_path: Path) -> None:
+    key = line.split(":")[0]
+    kept = CONFIG.read_text().split("phases:")[0] if key == "phases" else CONFIG.read_text()
+    lines = [old for old in kept.splitlines() if not old.startswith(f"{key}:")]
+    if key == "sources":
+        lines = [old for old in lines if "build/scenes" not in old]
+    wrong = tmp_path / "wrong.yaml"
+    wrong.write_text("\n".join([*lines, line]))
+    with pytest.raises(ValueError, match=message):
+        read_recipe(wrong)
+
+
+def test_a_recipe_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"no such recipe; config/train\.yaml is the shipped one"):
+        read_recipe(tmp_path / "none.yaml")
+    (tmp_path / "list.yaml").write_text("- 1\n")
+    with pytest.raises(ValueError, match="expected settings 'name: value', found list"):
+        read_recipe(tmp_path / "list.yaml")
+
+
+def test_an_unknown_task_is_named(recipe: MakeRecipe) -> None:
+    with pytest.raises(ValueError, match="unknown task 'colour', expected depth"):
+        recipe(phases=(Phase(2, {"colour": 1.0}),)).check_tasks(TASKS)
+
+
+def test_the_rate_warms_up_stays_and_falls(recipe: MakeRecipe) -> None:
+    made = recipe(phases=(Phase(100, {"depth": 1.0}),), rate=1.0, warmup_steps=10, decay_steps=20)
+    rates = [made.rate_at(step) for step in range(101)]
+    assert rates[0] == pytest.approx(0.1) and rates[9:81] == pytest.approx([1.0] * 72)
+    assert all(a > b for a, b in pairwise(rates[81:]))
+    assert rates[90] == pytest.approx(0.505) and rates[100] == pytest.approx(0.01)
+
+
+def test_phases_follow_one_another(recipe: MakeRecipe) -> None:
+    made = recipe(phases=(Phase(2, {"copy": 1.0}), Phase(5, {"depth": 1.0})))
+    assert [next(iter(made.shares(step))) for step in range(5)] == ["copy"] * 2 + ["depth"] * 3
+    assert made.steps == 5
