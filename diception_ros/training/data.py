@@ -68,18 +68,15 @@ class Batches(Dataset[Batch]):
         if not self.sources:
             self.sources = [open_source(path, recipe, self.known) for path in recipe.sources]
         rng = np.random.default_rng([recipe.seed, self.rank, number])
-        shares = recipe.shares(number // recipe.accumulate)
+        step = number // recipe.accumulate
+        shares, weights = recipe.phase(step).shares, recipe.weights(step)
         chances = np.array(list(shares.values()), float)
         tasks = rng.choice(list(shares), size=recipe.batch, p=chances / chances.sum())
-        return collate([self.example(str(task), rng) for task in tasks])
+        return collate([self.example(str(task), weights, rng) for task in tasks])
 
-    def example(self, task: str, rng: Rng) -> Example:
-        weights = np.array(
-            [
-                weight * (task in source.tasks)
-                for source, weight in zip(self.sources, self.recipe.sources.values(), strict=True)
-            ]
-        )
+    def example(self, task: str, of_sources: Sequence[float], rng: Rng) -> Example:
+        has = [task in source.tasks for source in self.sources]
+        weights = np.array(of_sources) * has
         if not weights.any():
             raise ValueError(f"no source has data for the task '{task}': name one in 'sources'")
         chosen = int(rng.choice(len(weights), p=weights / weights.sum()))

@@ -31,8 +31,6 @@ class Pool:
     harsh: share of examples whose image gets what bad cameras do, beside gain, cast and gamma.
     """
 
-    tasks = (*TASKS, COPY, SPOT)
-
     def __init__(self, folder: Path, harsh: float = 0.0) -> None:
         self.folder, self.harsh = folder, harsh
         self.shards: list[dict[str, Any]] = []
@@ -41,6 +39,13 @@ class Pool:
         self.posed: list[Place] = []
         self.filled: list[Place] = []
         self.by_category: dict[str, list[Place]] = defaultdict(list)
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """Those that these frames have something to show for."""
+        named = any(self.by_category.values())
+        there = {"semantic": named, "pose": self.posed, "point": self.filled}
+        return tuple(task for task in (*TASKS, COPY, SPOT) if there.get(task, True))
 
     def refresh(self, limit: int = 1 << 30) -> int:
         """Reads up to `limit` new shards; returns how many frames there are."""
@@ -83,10 +88,11 @@ class Pool:
             places = self.filled
         place = places[rng.integers(len(places))]
         side, look = bool(rng.random() < 0.5), int(rng.integers(LOOKS))
-        image = (*place, side, look)
-        frame = self.shown(place, side, np.random.default_rng(image))
+        frame = self.shown(place, side, np.random.default_rng((*place, side, look)))
         example = make_example(frame, task, rng, category)
-        target = {COPY: image, "point": None, SPOT: None}.get(task, (*place, side, task, category))
+        seen = (str(self.folder), *place, side)
+        image, target = (*seen, look), (*seen, task, category)
+        target = {COPY: image, "point": None, SPOT: None}.get(task, target)
         return replace(example, keys=(image, target))
 
     def shown(self, place: Place, side: bool, rng: Rng) -> Frame:

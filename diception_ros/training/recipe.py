@@ -16,10 +16,11 @@ from diception_ros.training.targets import COPY, SPOT
 
 @dataclass(frozen=True)
 class Phase:
-    """Tasks and their shares, up to a step."""
+    """Tasks and their shares, up to a step; sources: other weights than the recipe's."""
 
     until: int
     shares: Mapping[str, float]
+    sources: Mapping[Path, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.shares or min(self.shares.values()) < 0 or not sum(self.shares.values()) > 0:
@@ -77,6 +78,9 @@ class Recipe:
             )
         if not self.sources or min(self.sources.values()) <= 0:
             raise ValueError("sources: expected at least one {path: weight} with weights over 0")
+        unknown = {path for phase in self.phases for path in phase.sources} - set(self.sources)
+        if unknown:
+            raise ValueError(f"phases: '{min(unknown)}' is not among the sources")
         ends = [phase.until for phase in self.phases]
         if not ends or ends != sorted(set(ends)) or ends[0] < 1:
             raise ValueError(f"phases: expected growing 'until' steps from 1, got {ends}")
@@ -93,9 +97,14 @@ class Recipe:
     def steps(self) -> int:
         return self.phases[-1].until
 
-    def shares(self, step: int) -> Mapping[str, float]:
+    def phase(self, step: int) -> Phase:
         """What is learned in a step."""
-        return next(phase.shares for phase in self.phases if step < phase.until)
+        return next(phase for phase in self.phases if step < phase.until)
+
+    def weights(self, step: int) -> list[float]:
+        """Of the sources, in their order, in a step."""
+        own = self.phase(step).sources
+        return [own.get(path, 0.0) for path in self.sources] if own else [*self.sources.values()]
 
     def rate_at(self, step: int) -> float:
         """Warm-up, constant, then a cosine to 1% over the last decay_steps."""
@@ -133,9 +142,13 @@ def _typed(values: dict[str, Any]) -> dict[str, Any]:
         if values.get(name) is not None:
             values[name] = Path(values[name])
     values["sources"] = {Path(name): float(w) for name, w in values.get("sources", {}).items()}
-    values["phases"] = tuple(Phase(**phase) for phase in values.get("phases", ()))
+    values["phases"] = tuple(_phase(**phase) for phase in values.get("phases", ()))
     if "network" in values:
         values["network"] = Size(**values["network"])
     if "canvas" in values:
         values["canvas"] = tuple(values["canvas"])
     return values
+
+
+def _phase(*, sources: Mapping[str, float] | None = None, **values: Any) -> Phase:
+    return Phase(**values, sources={Path(name): w for name, w in (sources or {}).items()})

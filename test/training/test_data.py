@@ -65,6 +65,20 @@ def test_a_task_without_data_is_named(recipe: MakeRecipe, tmp_path: Path) -> Non
         batches[0]
 
 
+def test_bare_rooms_give_no_pose_and_no_categories(recipe: MakeRecipe, tmp_path: Path) -> None:
+    frames = [cache.frame_of(seed, SIZE) for seed in cache.PLAIN[:4]]
+    np.savez(tmp_path / "005000000.npz", **cache.pack(frames))
+    pool = Pool(tmp_path)
+    pool.refresh()
+    assert {"depth", "normal", "entity", COPY} <= set(pool.tasks)
+    assert not {"pose", "semantic"} & set(pool.tasks)
+    scenes = next(iter(recipe().sources))
+    both = recipe(sources={tmp_path: 9.0, scenes: 1.0}, phases=(Phase(4, {"pose": 1.0}),))
+    assert {str(scenes)} == {
+        batch.keys[0][0] for batch in map(Batches(both, TASKS).__getitem__, range(4))
+    }
+
+
 def test_remembered_latents_are_those_that_would_be_made(
     recipe: MakeRecipe, model: Diception
 ) -> None:

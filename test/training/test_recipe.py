@@ -38,7 +38,7 @@ def test_a_wrong_recipe_says_what_is_wrong(line: str, message: str, tmp_path: Pa
     kept = CONFIG.read_text().split("phases:")[0] if key == "phases" else CONFIG.read_text()
     lines = [old for old in kept.splitlines() if not old.startswith(f"{key}:")]
     if key == "sources":
-        lines = [old for old in lines if "build/scenes" not in old]
+        lines = [old for old in lines if not old.startswith("  build/")]
     wrong = tmp_path / "wrong.yaml"
     wrong.write_text("\n".join([*lines, line]))
     with pytest.raises(ValueError, match=message):
@@ -68,5 +68,16 @@ def test_the_rate_warms_up_stays_and_falls(recipe: MakeRecipe) -> None:
 
 def test_phases_follow_one_another(recipe: MakeRecipe) -> None:
     made = recipe(phases=(Phase(2, {"copy": 1.0}), Phase(5, {"depth": 1.0})))
-    assert [next(iter(made.shares(step))) for step in range(5)] == ["copy"] * 2 + ["depth"] * 3
+    assert [next(iter(made.phase(step).shares)) for step in range(5)] == ["copy"] * 2 + [
+        "depth"
+    ] * 3
     assert made.steps == 5
+
+
+def test_a_phase_may_weigh_the_sources_otherwise(recipe: MakeRecipe, tmp_path: Path) -> None:
+    a, b = tmp_path / "a", tmp_path / "b"
+    phases = (Phase(2, {"depth": 1.0}, {b: 1.0}), Phase(5, {"depth": 1.0}))
+    made = recipe(sources={a: 1.0, b: 3.0}, phases=phases)
+    assert made.weights(1) == [0.0, 1.0] and made.weights(2) == [1.0, 3.0]
+    with pytest.raises(ValueError, match="is not among the sources"):
+        recipe(sources={a: 1.0}, phases=phases)

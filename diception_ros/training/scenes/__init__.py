@@ -14,6 +14,7 @@ import torch
 from diception_ros.training.scenes.held_out import known_instances, unseen_scene
 from diception_ros.training.scenes.objects import CATEGORIES
 from diception_ros.training.scenes.photo import photograph
+from diception_ros.training.scenes.plain import plain_world
 from diception_ros.training.scenes.render import Frame, render
 from diception_ros.training.scenes.world import (
     Camera,
@@ -31,6 +32,7 @@ __all__ = [
     "World",
     "known_instances",
     "make_frame",
+    "plain_frame",
     "render",
     "sample_camera",
     "sample_world",
@@ -61,6 +63,13 @@ def make_frame(seed: int, height: int, width: int) -> Frame:
     """The frame of a seed, as a camera would have taken it."""
     world = sample_world(seed)
     frame = render(world, sample_camera(world, seed), height, width, list(photos()))
+    return replace(frame, rgb=photograph(frame.rgb, seed))
+
+
+def plain_frame(seed: int, height: int, width: int) -> Frame:
+    """A bare room with a few solids, as a camera would have taken it."""
+    world = plain_world(seed)
+    frame = render(world, sample_camera(world, seed), height, width)
     return replace(frame, rgb=photograph(frame.rgb, seed))
 
 
