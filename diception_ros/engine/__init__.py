@@ -5,15 +5,20 @@ What a caller needs to know of a bundle before loading it comes along, so that n
 know the model.
 """
 
+from diception_ros.engine.adapters import task_of
 from diception_ros.engine.config import EngineConfig
-from diception_ros.engine.engine import Engine, Outcome
+from diception_ros.engine.engine import Engine
+from diception_ros.engine.jobs import Outcome
 from diception_ros.model import EMBEDDED_BUNDLE, BundleInfo, read_bundle_info
+from diception_ros.model.lora import Adapter
 
 __all__ = [
     "EMBEDDED_BUNDLE",
+    "Adapter",
     "BundleInfo",
     "Engine",
     "EngineConfig",
     "Outcome",
     "read_bundle_info",
+    "task_of",
 ]

@@ -5,57 +5,35 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
+from diception_ros.engine.adapters import Adapters, task_of
 from diception_ros.engine.config import EngineConfig
+from diception_ros.engine.jobs import Clock, Job, Outcome, Settings
 from diception_ros.engine.stages import Stages
 from diception_ros.imaging import Canvas, check_rgb
 from diception_ros.model import BundleInfo, Diception
+from diception_ros.model.lora import Adapter
 from diception_ros.tasks import TASKS, Instances, Request, Result, Task
 
 logger = logging.getLogger(__name__)
 
 Image = npt.NDArray[np.uint8]
 Progress = Callable[[str], None]
-Settings = tuple[int, float]
-"""steps and guidance: requests that share them share a transformer pass."""
-
-
-@dataclass(frozen=True)
-class Job:
-    """A request placed: which image, which result slot, and its settings made definite."""
-
-    image: int
-    slot: int
-    request: Request
-    task: Task
-    settings: Settings
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """results[i][j] answers requests[i][j] at the size of images[i]. stages: milliseconds of
-    preprocess, encode, denoise, decode, postprocess. batch: requests in the pass. graph: whether
-    captured graphs ran. steps: those used, per task."""
-
-    results: list[list[Result]]
-    stages: Mapping[str, float]
-    batch: int
-    graph: bool
-    steps: Mapping[str, int]
 
 
 class Engine:
-    """One loaded bundle. All methods may be called from any thread; one call runs at a time."""
+    """One loaded bundle. All methods may be called from any thread; one call runs at a time.
+
+    Over 300 lines with its docstrings: it is the whole of what callers see of the network.
+    """
 
     def __init__(self, model: Diception, config: EngineConfig, tasks: Mapping[str, Task]) -> None:
         self.config = config
@@ -65,6 +43,7 @@ class Engine:
         self._model: Diception | None = model
         size = (self.canvas.height, self.canvas.width)
         self._stages = Stages(model, size, config.max_batch, config.graphs)
+        self._adapters = Adapters(model)
         self._noise: dict[int, torch.Tensor] = {}
         self._lock = threading.Lock()
         self.device_name = _device_name(model.device, model.dtype)
@@ -77,9 +56,11 @@ class Engine:
         tasks: Mapping[str, Task] | None = None,
         progress: Progress | None = None,
         warm: Iterable[Request] = (),
+        adapters: Iterable[str | Path | Adapter] = (),
     ) -> Engine:
-        """Loads a bundle and runs the `warm` requests once, so that their graphs are captured
-        before the first frame. ValueError for a device that is not there or a damaged bundle."""
+        """Loads a bundle and its adapters and runs the `warm` requests once, so that their graphs
+        are captured before the first frame. ValueError for a device that is not there, a damaged
+        bundle or an adapter of another one."""
         config, say = config or EngineConfig(), progress or logger.info
         device = config.resolve_device()
         if config.threads is not None:
@@ -89,6 +70,8 @@ class Engine:
         engine = cls(
             Diception.load(bundle, device, dtype), config, TASKS if tasks is None else tasks
         )
+        for adapter in adapters:
+            say(f"adapter for {engine.load_adapter(adapter)}")
         for request in warm:
             say(f"warming up {request.task}")
             blank = np.zeros((engine.canvas.height, engine.canvas.width, 3), np.uint8)
@@ -117,6 +100,53 @@ class Engine:
         )
         return tuple(dict.fromkeys(found))
 
+    @property
+    def adapters(self) -> Mapping[str, Adapter]:
+        """The loaded adapters by the name of their task."""
+        self._loaded()
+        return self._adapters.loaded
+
+    def check_adapter(self, adapter: Adapter) -> None:
+        """ValueError unless the adapter was trained on this very bundle. Waits for no frame."""
+        self._loaded()
+        self._adapters.check(adapter)
+
+    def load_adapter(self, adapter: str | Path | Adapter) -> str:
+        """Adds the task of an adapter (a file or one that was read); returns the task's name.
+
+        From now on requests for this task run with the adapter's weights and all others with the
+        bundle's own, in one call of `infer`, too. ValueError for a file that is no adapter, one
+        of another bundle, or a task of that name that is there already.
+        """
+        if not isinstance(adapter, Adapter):
+            adapter = Adapter.load(adapter)
+        task = task_of(adapter)
+        with self._lock:
+            self._loaded()
+            if task.name in self.tasks:
+                raise ValueError(f"adapter '{task.name}': a task of this name is there already")
+            self._adapters.add(adapter)
+            self.tasks = {**self.tasks, task.name: task}
+        return task.name
+
+    def unload_adapter(self, name: str) -> None:
+        """Takes the adapter and its task away. ValueError for a name that is not loaded."""
+        with self._lock:
+            self._loaded()
+            self._adapters.remove(name)
+            self.tasks = {key: task for key, task in self.tasks.items() if key != name}
+
+    def set_adapter(self, name: str | None) -> None:
+        """Which adapter's weights rest merged between calls, None for the bundle's own.
+
+        No answer depends on it: a request always runs with its own task's weights. It spares an
+        engine that is asked for this task alone from merging and restoring in every call.
+        ValueError for a name that is not loaded.
+        """
+        with self._lock:
+            self._loaded()
+            self._adapters.rest(None if name is None else self._adapters.find(name))
+
     def infer(
         self,
         images: Sequence[Image],
@@ -137,11 +167,11 @@ class Engine:
         seed: int | None = None,
     ) -> Outcome:
         """As `infer`, with timings. The image is encoded once and shared by its requests; requests
-        with equal steps and guidance go through the transformer in one batch."""
-        jobs = self._jobs(images, requests)
+        with equal steps, guidance and weights go through the transformer in one batch."""
         results: list[list[Result | None]] = [[None] * len(asked) for asked in requests]
-        clock = _Clock()
+        clock = Clock()
         with self._lock, torch.inference_mode():
+            jobs = self._jobs(images, requests)
             generated = self._generate(
                 images, jobs, self.config.seed if seed is None else seed, clock
             )
@@ -160,14 +190,17 @@ class Engine:
         """Frees the model and its graphs; the engine cannot be used afterwards."""
         with self._lock:
             self._model = None
-            del self._stages
+            del self._stages, self._adapters
             self._noise.clear()
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
 
     def check(self, request: Request) -> None:
-        """ValueError, with what to do, if this bundle cannot answer the request."""
-        self._loaded().prompts.lookup([self._task(request).prompt_for(request.category)])
+        """ValueError, with what to do, if this engine cannot answer the request."""
+        prompts, task = self._loaded().prompts, self._task(request)
+        prompt = task.prompt_for(request.category)
+        if task.name not in self._adapters.loaded:
+            prompts.lookup([prompt])
 
     def _loaded(self) -> Diception:
         if self._model is None:
@@ -193,7 +226,8 @@ class Engine:
             for slot, request in enumerate(asked):
                 self.check(request)
                 task = self._task(request)
-                jobs.append(Job(i, slot, request, task, self._settings(request, task)))
+                adapter = self._adapters.loaded.get(task.name)
+                jobs.append(Job(i, slot, request, task, self._settings(request, task), adapter))
         return jobs
 
     def _settings(self, request: Request, task: Task) -> Settings:
@@ -205,7 +239,7 @@ class Engine:
         return steps, max(1.0, guidance)
 
     def _generate(
-        self, images: Sequence[Image], jobs: Sequence[Job], seed: int, clock: _Clock
+        self, images: Sequence[Image], jobs: Sequence[Job], seed: int, clock: Clock
     ) -> list[torch.Tensor]:
         """One generated image (3, h, w) in [0, 1] per job, on the device."""
         if not jobs:
@@ -232,21 +266,23 @@ class Engine:
         image_latents: torch.Tensor,
         noise: torch.Tensor,
     ) -> torch.Tensor:
-        groups: dict[Settings, list[int]] = defaultdict(list)
+        groups: dict[tuple[Adapter | None, Settings], list[int]] = defaultdict(list)
         for row, job in enumerate(jobs):
-            groups[job.settings].append(row)
+            groups[job.adapter, job.settings].append(row)
         latents = torch.empty_like(image_latents, dtype=torch.float32)
-        for (steps, guidance), rows in groups.items():
-            conditions = self._conditions(images, [jobs[row] for row in rows])
-            start = noise.expand(len(rows), -1, -1, -1)
-            unconditional = self._embeds([""]) if guidance > 1 else None
-            latents[rows] = self._stages.denoise(
-                start, image_latents[rows], conditions, unconditional, steps, guidance
-            )
+        with self._adapters.in_turn() as merging:
+            for (adapter, (steps, guidance)), rows in groups.items():
+                merging.use(adapter)
+                conditions = self._conditions(images, [jobs[row] for row in rows], adapter)
+                start = noise.expand(len(rows), -1, -1, -1)
+                unconditional = self._embeds([""]) if guidance > 1 else None
+                latents[rows] = self._stages.denoise(
+                    start, image_latents[rows], conditions, unconditional, steps, guidance
+                )
         return latents
 
     def _conditions(
-        self, images: Sequence[Image], jobs: Sequence[Job]
+        self, images: Sequence[Image], jobs: Sequence[Job], adapter: Adapter | None
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Prompt embeds, pooled and point tokens of some jobs."""
         placed = [
@@ -261,12 +297,20 @@ class Engine:
         points = torch.from_numpy(np.stack([points for points, _ in placed]))
         labels = torch.from_numpy(np.stack([labels for _, labels in placed]))
         tokens = self._loaded().point_tokens(points, labels, len(jobs))
-        embeds, pooled = self._embeds([job.task.prompt_for(job.request.category) for job in jobs])
+        prompts = [job.task.prompt_for(job.request.category) for job in jobs]
+        embeds, pooled = self._embeds(prompts, adapter)
         return embeds, pooled, tokens
 
-    def _embeds(self, prompts: Sequence[str]) -> tuple[torch.Tensor, torch.Tensor]:
+    def _embeds(
+        self, prompts: Sequence[str], adapter: Adapter | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """An adapter has one prompt, its own."""
         model = self._loaded()
-        embeds, pooled = model.prompts.lookup(prompts)
+        if adapter is None:
+            embeds, pooled = model.prompts.lookup(prompts)
+        else:
+            embeds = adapter.embeds.expand(len(prompts), -1, -1)
+            pooled = adapter.pooled.expand(len(prompts), -1)
         return embeds.to(model.device, model.dtype), pooled.to(model.device, model.dtype)
 
     def _fixed_noise(self, seed: int) -> torch.Tensor:
@@ -283,19 +327,6 @@ class Engine:
         if isinstance(result, Instances) and job.request.category:
             return replace(result, category=job.request.category)
         return result
-
-
-class _Clock:
-    """Milliseconds per stage."""
-
-    def __init__(self) -> None:
-        self.stages: dict[str, float] = {}
-
-    @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        started = time.perf_counter()
-        yield
-        self.stages[name] = 1000 * (time.perf_counter() - started)
 
 
 def _device_name(device: torch.device, dtype: torch.dtype) -> str:

@@ -124,6 +124,7 @@ def test_bank_without_the_empty_prompt_is_refused(bundle):
     [
         ("canvas", [100, 64], "multiples of 16"),
         ("point_order", "xy", "point_order must be one of"),
+        ("prompts", "spoken", "prompts must be one of"),
         ("defaults", {"depth": {"step": 1}}, "expected steps, guidance"),
         ("colour", "red", "unexpected keyword"),
     ],
