@@ -9,7 +9,17 @@ from typing import Annotated
 
 import typer
 
-from diception_ros.cli import convert, demo, demo_publish, doctor, infer, prompts
+from diception_ros.cli import (
+    adapt,
+    convert,
+    demo,
+    demo_publish,
+    doctor,
+    infer,
+    prompts,
+    scenes,
+    train,
+)
 
 USER_ERROR = 2
 
@@ -23,9 +33,13 @@ app = typer.Typer(
 prompts_app = typer.Typer(help="The prompts a bundle knows.", no_args_is_help=True)
 prompts_app.command("add")(prompts.add)
 app.add_typer(prompts_app, name="prompts")
+app.add_typer(scenes.app, name="scenes")
 app.command("infer")(infer.infer)
 app.command("doctor")(doctor.doctor)
 app.command("convert")(convert.convert)
+app.command("train")(train.train)
+app.command("export")(train.export)
+app.command("adapt")(adapt.adapt)
 app.command("demo")(demo.demo)
 app.command("demo-publish")(demo_publish.demo_publish)
 

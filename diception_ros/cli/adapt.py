@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`diception adapt`: a new task from a few pairs of pictures, as a small file."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import Progress
+
+if TYPE_CHECKING:
+    from diception_ros.model import Diception
+    from diception_ros.model.lora import Adapter
+    from diception_ros.tasks import Task
+    from diception_ros.training.pairs import Pairs
+
+
+def adapt(
+    folder: Annotated[Path, typer.Argument(help="images/ and targets/ with files of equal stems.")],
+    task: Annotated[str, typer.Option(help="The new task's name; it becomes a topic.")],
+    out: Annotated[Path | None, typer.Option(help="Default: <task>.safetensors.")] = None,
+    kind: Annotated[str, typer.Option(help="Of the targets: mask, disparity or colour.")] = "mask",
+    bundle: Annotated[Path | None, typer.Option(help="Default: the embedded demo model.")] = None,
+    prompt: Annotated[str, typer.Option(help="Default: [[image2<task>]].")] = "",
+    unseen: Annotated[
+        Path | None, typer.Option(help="Another such folder, to measure before and after.")
+    ] = None,
+    rank: Annotated[int | None, typer.Option(min=1, help="Default: the most allowed.")] = None,
+    max_share: Annotated[
+        float, typer.Option(help="Most trained parameters, in % of the network's.")
+    ] = 1.0,
+    steps: Annotated[int, typer.Option(min=1, help="Of the training.")] = 600,
+    minutes: Annotated[float | None, typer.Option(help="Ends it earlier than the steps.")] = None,
+    batch: Annotated[int, typer.Option(min=1, help="Pairs a step.")] = 8,
+    rate: Annotated[float | None, typer.Option(help="Default: by the network's size.")] = None,
+    checkpointing: Annotated[
+        bool, typer.Option(help="Less memory, a third slower: for SD3's size on one GPU.")
+    ] = False,
+    seed: Annotated[int, typer.Option(help="Of everything that is random.")] = 0,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+) -> None:
+    """Teach a bundle one more task from some tens of images; the bundle itself stays as it is."""
+    import torch
+
+    from diception_ros.engine import EMBEDDED_BUNDLE, EngineConfig
+    from diception_ros.model import Diception
+
+    training = import_training()
+    console = Console(stderr=True)
+    row = training.new_task(task, kind, prompt)
+    recipe = training.Adaptation(
+        rank=rank,
+        max_share=max_share / 100,
+        steps=steps,
+        minutes=minutes,
+        batch=batch,
+        rate=rate,
+        checkpointing=checkpointing,
+        seed=seed,
+    )
+    pairs, held_out = read(folder, console), read(unseen, console) if unseen else None
+    on = EngineConfig(device=device).resolve_device()
+    dtype = torch.bfloat16 if on.type == "cuda" else torch.float32
+    model = Diception.load(bundle or EMBEDDED_BUNDLE, on, dtype)
+    used, share = training.choose_rank(model, recipe)
+    console.print(
+        f"{len(pairs.pairs)} pairs; rank {used} trains {share:.2%} of the network's parameters",
+        highlight=False,
+    )
+    with Progress(console=console, transient=True) as progress:
+        bar = progress.add_task("encoding the pairs", total=1.0)
+
+        def report(done: float, loss: float) -> None:
+            progress.update(bar, completed=done, description=f"loss {loss:.3f}")
+
+        adapter = training.adapt(model, pairs, row, recipe, report)
+    adapter = with_metrics(adapter, model, held_out, row) if held_out else adapter
+    path = out or Path(f"{task}.safetensors")
+    adapter.save(path)
+    info = adapter.info
+    print(
+        f"{path}: task {task}, {info.steps} steps in {info.seconds / 60:.1f} min on {info.hardware}"
+    )
+    for name, value in info.metrics.items():
+        print(f"{name}: {value:.3g}")
+
+
+def import_training() -> ModuleType:
+    """ValueError, with what to do, where the package was installed without its training part."""
+    try:
+        from diception_ros.training import adapt
+    except ImportError as error:
+        raise ValueError(f"{error}: install what training needs, pip install '.[train]'") from error
+    return adapt
+
+
+def read(folder: Path, console: Console) -> Pairs:
+    """The folder's pairs; those that were skipped are named and counted."""
+    from diception_ros.training.pairs import read_pairs
+
+    found = read_pairs(folder)
+    for line in found.skipped:
+        console.print(line, highlight=False)
+    if found.skipped:
+        total = len(found.pairs) + len(found.skipped)
+        console.print(f"{len(found.skipped)} of {total} pairs skipped", highlight=False)
+    return found
+
+
+def with_metrics(adapter: Adapter, model: Diception, unseen: Pairs, task: Task) -> Adapter:
+    """The adapter with figures from before and after on its card."""
+    from diception_ros.training.scoring import measured, metric_of
+
+    name = metric_of(task)
+    figures = {
+        f"{name} unadapted": measured(model, None, unseen, task),
+        name: measured(model, adapter, unseen, task),
+        "unseen images": len(unseen.pairs),
+    }
+    return replace(adapter, info=replace(adapter.info, metrics=figures))

@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How many images an adaptation needs: the learning curve, beside two controls.
+
+python -m diception_ros.training.curve BUNDLE --pairs FOLDER --unseen FOLDER --task NAME --out DIR
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib.pyplot as plt
+import torch
+
+from diception_ros.imaging import Canvas
+from diception_ros.model import Diception
+from diception_ros.model.lora import Adapter
+from diception_ros.tasks import Task
+from diception_ros.training.adapt import Adaptation, adapt, ensure_prompt, new_task
+from diception_ros.training.from_scratch import answers_of, size_of, train_unet
+from diception_ros.training.pairs import Pairs, read_pairs
+from diception_ros.training.scoring import measured, metric_of, score
+
+LOG = logging.getLogger(__name__)
+COUNTS = (10, 25, 50, 100)
+
+
+def learning_curve(
+    model: Diception,
+    pairs: Pairs,
+    unseen: Pairs,
+    task: Task,
+    recipe: Adaptation,
+    counts: Sequence[int] = COUNTS,
+) -> dict[str, Any]:
+    """Figures on the unseen pairs of the unadapted model, and per count of images of the adapted
+    one and of a network of as many parameters that is trained from scratch for the same time."""
+    ensure_prompt(model, task.prompt)
+    before = measured(model, None, unseen, task)
+    LOG.info("%s, unadapted: %s %.3f on %d", task.name, metric_of(task), before, len(unseen.pairs))
+    rows = []
+    for count in counts:
+        some = pairs.first(count)
+        adapter = adapt(model, some, task, recipe)
+        row = {
+            "images": count,
+            "adapted": measured(model, adapter, unseen, task),
+            **scratch(model, some, unseen, task, adapter, recipe.seed),
+            "seconds": adapter.info.seconds,
+            "steps": adapter.info.steps,
+        }
+        LOG.info("%s", row)
+        rows.append(row)
+    return {
+        "task": task.name,
+        "metric": metric_of(task),
+        "unseen": len(unseen.pairs),
+        "bundle": adapter.info.bundle,
+        "rank": adapter.info.rank,
+        "share": adapter.info.share,
+        "hardware": adapter.info.hardware,
+        "unadapted": before,
+        "rows": rows,
+    }
+
+
+def scratch(
+    model: Diception, some: Pairs, unseen: Pairs, task: Task, adapter: Adapter, seed: int
+) -> dict[str, float]:
+    trained = sum(a.numel() + b.numel() for a, b in adapter.pairs.values())
+    canvas = Canvas(*model.info.canvas)
+    network = train_unet(some, task, canvas, trained, adapter.info.seconds, seed)
+    answers = answers_of(network, [pair.image for pair in unseen.pairs], canvas)
+    return {
+        "from scratch": score(answers, unseen, task),
+        "parameters": trained,
+        "parameters from scratch": size_of(network),
+    }
+
+
+def draw(found: dict[str, Any], path: Path) -> None:
+    """The curve as a picture."""
+    counts = [row["images"] for row in found["rows"]]
+    figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
+    for name, style in (("adapted", "o-"), ("from scratch", "s--")):
+        axes.plot(counts, [row[name] for row in found["rows"]], style, label=name)
+    axes.axhline(found["unadapted"], color="grey", linestyle=":", label="unadapted")
+    axes.set_xscale("log")
+    axes.set_xticks(counts, [str(count) for count in counts])
+    axes.minorticks_off()
+    axes.set_ylim(bottom=0)
+    axes.set_xlabel("images")
+    axes.set_ylabel(f"{found['metric']} on {found['unseen']} unseen images")
+    axes.set_title(f"{found['task']}: rank {found['rank']}, {found['share']:.2%} of the parameters")
+    axes.grid(alpha=0.3)
+    axes.legend()
+    figure.savefig(path, dpi=120)
+    plt.close(figure)
+
+
+def main() -> None:
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("bundle", type=Path)
+    parser.add_argument("--pairs", type=Path, required=True, help="images/ and targets/")
+    parser.add_argument("--unseen", type=Path, required=True, help="the same, to measure on")
+    parser.add_argument("--task", required=True, help="the new task's name")
+    parser.add_argument("--kind", default="mask")
+    parser.add_argument("--out", type=Path, required=True, help="folder: curve.png, curve.json")
+    parser.add_argument("--counts", type=int, nargs="+", default=COUNTS)
+    parser.add_argument("--steps", type=int, default=Adaptation.steps)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--device", default="cpu")
+    arguments = parser.parse_args()
+    model = Diception.load(arguments.bundle, torch.device(arguments.device))
+    recipe = Adaptation(steps=arguments.steps, seed=arguments.seed)
+    found = learning_curve(
+        model,
+        read_pairs(arguments.pairs),
+        read_pairs(arguments.unseen),
+        new_task(arguments.task, arguments.kind),
+        recipe,
+        arguments.counts,
+    )
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    (arguments.out / "curve.json").write_text(json.dumps(found, indent=1) + "\n")
+    draw(found, arguments.out / "curve.png")
+
+
+if __name__ == "__main__":
+    main()

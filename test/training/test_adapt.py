@@ -1,0 +1,234 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Adapting a tiny random model: it learns with few parameters, and the model stays as it was."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import replace
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from diception_ros.cli import run
+from diception_ros.engine import Engine, EngineConfig
+from diception_ros.imaging import Canvas
+from diception_ros.model import Diception, make_random_bundle
+from diception_ros.model.bundle import write_bundle_info
+from diception_ros.model.lora import Adapter, target_layers
+from diception_ros.tasks import Request
+from diception_ros.training.adapt import Adaptation, adapt, choose_rank, ensure_prompt, new_task
+from diception_ros.training.curve import draw, learning_curve
+from diception_ros.training.from_scratch import answers_of, largest, size_of, train_unet
+from diception_ros.training.pairs import read_pairs
+from diception_ros.training.scoring import measured, score
+
+TASK = new_task("square")
+SHORT = Adaptation(max_share=0.05, steps=4, batch=2, variants=1)
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory):
+    """Random weights, and prompts that are random as the embedded model's."""
+    path = make_random_bundle(tmp_path_factory.mktemp("bundle") / "random")
+    write_bundle_info(replace(Diception.load(path).info, prompts="random"), path)
+    return path
+
+
+@pytest.fixture
+def model(bundle):
+    return Diception.load(bundle)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return make_pairs(tmp_path_factory.mktemp("pairs"), 4)
+
+
+def make_pairs(folder, count):
+    """White squares on dark noise."""
+    rng = np.random.default_rng(0)
+    for part in ("images", "targets"):
+        (folder / part).mkdir()
+    for number in range(count):
+        target = np.zeros((64, 64), np.uint8)
+        top, left = rng.integers(0, 32, 2)
+        target[top : top + 32, left : left + 32] = 255
+        image = rng.integers(0, 80, (64, 64, 3), np.uint8) | target[..., None]
+        cv2.imwrite(str(folder / "images" / f"{number}.png"), image)
+        cv2.imwrite(str(folder / "targets" / f"{number}.png"), target)
+    return folder
+
+
+def test_the_loss_falls_and_the_model_stays_as_it_was(model, folder):
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    losses = []
+    recipe = replace(SHORT, steps=60, rate=2e-2, full_noise=1.0, serving_noise=1.0)
+    pairs = read_pairs(folder)
+    adapter = adapt(model, pairs, TASK, recipe, lambda done, loss: losses.append(loss))
+    assert np.mean(losses[-10:]) < 0.9 * np.mean(losses[:5])
+    after = model.state_dict()
+    assert set(after) == set(before)
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    assert all(second.any() for _, second in adapter.pairs.values())  # each one is trained
+    found = adapter.info
+    assert (found.task, found.kind, found.images, found.steps) == ("square", "mask", 4, 60)
+    assert found.seconds > 0
+    assert "threads" in found.hardware
+    trained = sum(a.numel() + b.numel() for a, b in adapter.pairs.values())
+    total = sum(weight.numel() for weight in model.transformer.parameters())
+    assert found.share == pytest.approx(trained / total)
+    assert found.share <= 0.05
+
+
+def test_the_seed_decides(model, folder):
+    pairs = read_pairs(folder)
+    one, same, other = (
+        adapt(model, pairs, TASK, replace(SHORT, seed=seed)).pairs for seed in (3, 3, 4)
+    )
+    name = next(iter(one))
+    assert torch.equal(one[name][1], same[name][1])
+    assert not torch.equal(one[name][1], other[name][1])
+
+
+def test_serving_answers_as_training_measured(model, bundle, folder, tmp_path):
+    adapter = adapt(model, read_pairs(folder), TASK, replace(SHORT, steps=20, rate=2e-2))
+    adapter.save(tmp_path / "square.safetensors")
+    engine = Engine.load(bundle, EngineConfig(device="cpu", dtype="float32"))
+    engine.load_adapter(tmp_path / "square.safetensors")
+    pairs = read_pairs(folder)
+    answers = engine.infer(pairs.images, [[Request("square")]] * 4)
+    served = [np.repeat(found[0].score[..., None], 3, axis=-1) for found in answers]
+    assert score(served, pairs, TASK) == pytest.approx(measured(model, adapter, pairs, TASK))
+
+
+def test_the_rank_is_the_highest_that_one_percent_allows(model):
+    total = sum(weight.numel() for weight in model.transformer.parameters())
+    layers = target_layers(model.transformer).values()
+    each = sum(layer.in_features + layer.out_features for layer in layers)
+    rank, share = choose_rank(model, Adaptation(max_share=0.03))
+    assert share == pytest.approx(rank * each / total)
+    assert rank * each / total <= 0.03 < (rank + 1) * each / total
+    assert choose_rank(model, Adaptation(max_share=9.0))[0] == 128
+    assert choose_rank(model, Adaptation(rank=2, max_share=0.03))[0] == 2
+
+
+def test_more_than_is_allowed_is_refused_until_it_is_allowed(model):
+    with pytest.raises(ValueError, match=r"rank 40 trains .* take rank \d+ or less, or allow it w"):
+        choose_rank(model, Adaptation(rank=40, max_share=0.03))
+    with pytest.raises(
+        ValueError, match=r"rank 1 trains .*, more than 0\.01%: allow it with --max-"
+    ):
+        choose_rank(model, Adaptation(max_share=0.0001))
+    allowed = 0.01 * float(refusal(model).rpartition(" ")[2])
+    assert choose_rank(model, Adaptation(rank=40, max_share=allowed))[0] == 40
+
+
+def refusal(model):
+    try:
+        choose_rank(model, Adaptation(rank=40))
+    except ValueError as error:
+        return str(error)
+    return ""
+
+
+def test_a_new_prompt_is_drawn_by_its_own_letters(model, bundle):
+    embeds, pooled = ensure_prompt(model, "[[image2square]]")
+    again = ensure_prompt(Diception.load(bundle), "[[image2square]]")
+    assert torch.equal(embeds, again[0])
+    assert torch.equal(pooled, again[1])
+    assert not torch.equal(embeds, ensure_prompt(model, "[[image2round]]")[0])
+    known = model.prompts.lookup(["[[image2depth]]"])[0]
+    assert torch.equal(ensure_prompt(model, "[[image2depth]]")[0], known)
+
+
+def test_an_encoded_prompt_cannot_be_made_up(model, folder):
+    model.info = replace(model.info, prompts="encoded")
+    with pytest.raises(
+        ValueError, match=r"'\[\[image2square\]\]' is not in .*diception prompts add"
+    ):
+        adapt(model, read_pairs(folder), TASK, SHORT)
+
+
+@pytest.mark.parametrize("name", ["rank", "steps", "batch", "minutes", "rate", "max_share"])
+def test_settings_are_validated(name):
+    with pytest.raises(ValueError, match=f"{name} must be greater than 0, got 0"):
+        Adaptation(**{name: 0})
+
+
+def test_minutes_end_it_earlier(model, folder):
+    recipe = replace(SHORT, steps=100_000, minutes=1 / 60)
+    assert 0 < adapt(model, read_pairs(folder), TASK, recipe).info.steps < 100_000
+
+
+def test_the_control_is_as_large_as_it_may_be():
+    network = largest(80_000)
+    assert 65_000 < size_of(network) <= 80_000
+    assert network(torch.zeros(2, 3, 40, 48)).shape == (2, 3, 40, 48)
+
+
+def test_the_control_learns(folder):
+    pairs, canvas = read_pairs(folder), Canvas(64, 64)
+    network = train_unet(pairs, TASK, canvas, parameters=8_000, seconds=8.0, seed=0)
+    assert score(answers_of(network, pairs.images, canvas), pairs, TASK) > 0.3
+
+
+def test_the_curve_has_a_row_per_count_and_a_picture(model, folder, tmp_path):
+    pairs = read_pairs(folder)
+    found = learning_curve(model, pairs, pairs, TASK, SHORT, counts=(2, 4))
+    assert [row["images"] for row in found["rows"]] == [2, 4]
+    for row in found["rows"]:
+        assert 0 <= row["adapted"] <= 1
+        assert 0 <= row["from scratch"] <= 1
+        assert row["steps"] == 4
+    json.dumps(found)
+    draw(found, tmp_path / "curve.png")
+    assert cv2.imread(str(tmp_path / "curve.png")).shape[2] == 3
+
+
+def command(folder, bundle, out, *more):
+    given = ["--task", "square", "--bundle", str(bundle), "--out", str(out), "--device", "cpu"]
+    return run(["adapt", str(folder), *given, *more])
+
+
+def test_the_command_writes_an_adapter_and_its_card(folder, bundle, tmp_path, capsys):
+    out = tmp_path / "square.safetensors"
+    (tmp_path / "more").mkdir()
+    make_pairs(tmp_path / "more", 3)
+    (tmp_path / "more" / "images" / "0.png").write_text("no picture")
+    more = ["--unseen", str(tmp_path / "more"), "--max-share", "3", "--steps", "3", "--batch", "2"]
+    assert command(folder, bundle, out, *more) == 0
+    said = capsys.readouterr()
+    info = Adapter.load(out).info
+    assert f"rank {info.rank} trains {info.share:.2%} of the network's parameters" in said.err
+    assert "1 of 3 pairs skipped" in said.err
+    assert "task square, 3 steps" in said.out
+    assert set(info.metrics) == {"mean IoU unadapted", "mean IoU", "unseen images"}
+    assert info.metrics["unseen images"] == 2
+    assert (tmp_path / "square.yaml").read_text().startswith("task: square")
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--rank", "64"], "rank 64 trains"),
+        (["--kind", "sound"], "kind must be one of mask, disparity, colour"),
+        (["--task", "floor-crack"], "must be lower-case letters, digits and underscores"),
+        (["--unseen", "/nowhere"], "no folder /nowhere/images"),
+    ],
+)
+def test_user_errors_are_one_line(folder, bundle, tmp_path, capsys, more, message):
+    assert command(folder, bundle, tmp_path / "a.safetensors", *more) == 2
+    error = capsys.readouterr().err
+    assert message in " ".join(error.split())
+    assert error.startswith("diception:") and error.count("\n") == 1
+
+
+def test_without_peft_it_says_what_to_install(folder, bundle, tmp_path, capsys, monkeypatch):
+    monkeypatch.delitem(sys.modules, "diception_ros.training.adapt")
+    monkeypatch.delattr("diception_ros.training.adapt")
+    monkeypatch.setitem(sys.modules, "peft", None)
+    assert command(folder, bundle, tmp_path / "a.safetensors") == 2
+    assert "install what training needs" in capsys.readouterr().err
