@@ -28,13 +28,19 @@ def declare(node: Any, wanted: Sequence[Spec]) -> dict[str, str]:
     for spec in wanted:
         if node.has_parameter(spec.name):
             continue
-        default = list(spec.default) if isinstance(spec.default, tuple) else spec.default
         try:
-            node.declare_parameter(spec.name, default, descriptor(spec))
+            node.declare_parameter(spec.name, spec.declared, descriptor(spec))
         except (InvalidParameterTypeException, InvalidParameterValueException) as error:
             complaints[spec.name] = f"parameter {spec.name}: {error}"
-            node.declare_parameter(spec.name, default, descriptor(spec), ignore_override=True)
+            node.declare_parameter(spec.name, spec.declared, descriptor(spec), ignore_override=True)
     return complaints
+
+
+def undeclare(node: Any, names: Sequence[str]) -> None:
+    """Takes back what `declare` has declared."""
+    for name in names:
+        if node.has_parameter(name):
+            node.undeclare_parameter(name)
 
 
 def descriptor(spec: Spec) -> Any:

@@ -6,19 +6,21 @@ from __future__ import annotations
 import json
 import logging
 import threading
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 
 from diception_ros.engine import (
     EMBEDDED_BUNDLE,
+    Adapter,
     BundleInfo,
     Engine,
     read_bundle_info,
+    task_of,
 )
-from diception_ros.ros.offer import bundle_path
+from diception_ros.ros.offer import bundle_path, resolve
 from diception_ros.ros.outputs import OUTPUTS
 from diception_ros.ros.parameters import NodeParameters, specs
 from diception_ros.tasks import TASKS, Request, Task, load_tasks
@@ -33,21 +35,47 @@ Load = Callable[[Callable[[str], None]], Engine]
 
 @dataclass(frozen=True)
 class Plan:
-    """What a configure found, without reading any weights."""
+    """What a configure found, without reading the bundle's weights. tasks: all, those of the
+    adapters last; adapters: by the task that each brings."""
 
     bundle: Path
     info: BundleInfo
     prompts: tuple[str, ...]
     tasks: Mapping[str, Task]
+    adapters: Mapping[str, Adapter] = field(default_factory=dict)
+
+    @property
+    def own_tasks(self) -> dict[str, Task]:
+        """Without those of the adapters."""
+        return {name: task for name, task in self.tasks.items() if name not in self.adapters}
+
+    def resolve(self, parameters: NodeParameters) -> NodeParameters:
+        """See offer.resolve."""
+        return resolve(parameters, self.tasks, self.prompts, tuple(self.adapters))
 
 
 def plan(parameters: NodeParameters) -> Plan:
-    """Checks the bundle's files and the task file; takes milliseconds.
+    """Checks the bundle's files, the task file and the adapters; takes milliseconds.
     ValueError with the cause: a missing or damaged file, no CUDA, a wrong task file."""
     parameters.engine_config().resolve_device()
     bundle = bundle_path(parameters, EMBEDDED_BUNDLE)
     info = read_bundle_info(bundle)
-    return Plan(bundle, info, read_prompts(bundle / "prompts.safetensors"), task_table(parameters))
+    prompts = read_prompts(bundle / "prompts.safetensors")
+    found = Plan(bundle, info, prompts, task_table(parameters))
+    return with_adapters(found, parameters.adapters)
+
+
+def with_adapters(found: Plan, paths: Sequence[str]) -> Plan:
+    """The plan with these adapters instead of those it has. ValueError for a file that is no
+    adapter or a task whose name is taken."""
+    tasks, adapters = found.own_tasks, {}
+    for path in paths:
+        adapter = Adapter.load(path)
+        task = task_of(adapter)
+        if task.name in RESERVED or task.name in tasks:
+            raise ValueError(f"adapters: {path}: the name '{task.name}' is taken")
+        tasks[task.name], adapters[task.name] = task, adapter
+    return replace(found, tasks=tasks, adapters=adapters)
 
 
 def task_table(parameters: NodeParameters) -> dict[str, Task]:
@@ -98,12 +126,12 @@ def warm_requests(parameters: NodeParameters, tasks: Mapping[str, Task]) -> list
 
 def loader(parameters: NodeParameters, found: Plan) -> Load:
     """A function that loads the engine as planned."""
-    config = parameters.engine_config()
+    config, adapters = parameters.engine_config(), tuple(found.adapters.values())
     on_gpu = config.resolve_device().type == "cuda"
     warm = warm_requests(parameters, found.tasks) if on_gpu else []
 
     def load(progress: Callable[[str], None]) -> Engine:
-        return Engine.load(found.bundle, config, found.tasks, progress, warm)
+        return Engine.load(found.bundle, config, found.own_tasks, progress, warm, adapters)
 
     return load
 

@@ -25,8 +25,7 @@ from diception_ros.ros.diagnostics import (
 )
 from diception_ros.ros.loading import Plan, plan
 from diception_ros.ros.logs import bridge, unbridge
-from diception_ros.ros.offer import resolve
-from diception_ros.ros.parameters import CONFIGURE, NodeParameters, specs
+from diception_ros.ros.parameters import CONFIGURE, NodeParameters, specs, task_specs
 from diception_ros.ros.session import Session
 from diception_ros.tasks import TASKS
 
@@ -152,26 +151,34 @@ class DiceptionNode(LifecycleNode):  # type: ignore[misc]  # rclpy is not typed
         if self._refused_at_start:
             raise ValueError("; ".join(self._refused_at_start.values()))
         found = plan(declare.read(self, self._task_names))
-        self._task_names = tuple(found.tasks)
-        refused = declare.declare(self, specs(self._task_names))
+        refused = self._declare_tasks(found)
         if refused:
             self._refused_at_start = refused
             raise ValueError("; ".join(refused.values()))
-        return found, resolve(declare.read(self, self._task_names), found.tasks, found.prompts)
+        return found, found.resolve(declare.read(self, self._task_names))
+
+    def _declare_tasks(self, found: Plan) -> dict[str, str]:
+        """Each task has parameters; what was wrong with those given at start, by name."""
+        gone = [name for name in self._task_names if name not in found.tasks]
+        declare.undeclare(self, [spec.name for spec in task_specs(gone)])
+        self._task_names = tuple(found.tasks)
+        return declare.declare(self, specs(self._task_names))
 
     def _check_change(self, changes: Sequence[Any]) -> Any:
         return declare.answer(self, self._task_names, changes, self._check_parameters)
 
     def _check_parameters(self, new: NodeParameters, changed: set[str]) -> None:
         """ValueError refuses the change."""
-        if self._session is None:
+        session = self._session
+        if session is None:
             return
         late = [spec.name for spec in specs() if spec.when == CONFIGURE and spec.name in changed]
         if late:
             raise ValueError(
                 f"{late[0]} takes effect at configure: deactivate and clean up the node first"
             )
-        resolve(new, self._session.plan.tasks, self._session.plan.prompts)
+        found = session.planned(new.adapters) if "adapters" in changed else session.plan
+        found.resolve(new)
 
     def _apply_change(self, changes: Sequence[Any]) -> None:
         for item in changes:
@@ -179,8 +186,19 @@ class DiceptionNode(LifecycleNode):  # type: ignore[misc]  # rclpy is not typed
         session = self._session
         if session is None or not declare.ours(changes, self._task_names):
             return
-        parameters = declare.read(self, self._task_names)
-        session.apply(resolve(parameters, session.plan.tasks, session.plan.prompts))
+        named = {item.name for item in changes}
+        adapters = declare.read(self, self._task_names).adapters
+        if "adapters" in named and adapters != session.settings.adapters:
+            self._change_adapters(session, adapters)
+        session.apply(session.plan.resolve(declare.read(self, self._task_names)))
+
+    def _change_adapters(self, session: Session, adapters: Sequence[str]) -> None:
+        try:
+            session.plan = session.planned(adapters)
+        except ValueError as error:  # a file has changed since the check
+            logger.error("%s", error)
+        for complaint in self._declare_tasks(session.plan).values():
+            logger.warning("%s; its default is used", complaint)
 
     def _state(self) -> tuple[str, str]:
         session = self._session

@@ -17,20 +17,26 @@ def bundle_path(parameters: NodeParameters, embedded: Path) -> Path:
 
 
 def resolve(
-    parameters: NodeParameters, tasks: Mapping[str, Task], prompts: Sequence[str]
+    parameters: NodeParameters,
+    tasks: Mapping[str, Task],
+    prompts: Sequence[str],
+    adapted: Sequence[str] = (),
 ) -> NodeParameters:
-    """`all` replaced by what a bundle with these prompts can answer.
+    """`all` replaced by what a bundle with these prompts can answer. adapted: the tasks that
+    adapters bring, which are always on offer.
     ValueError naming a task or category that it cannot, or that does not exist."""
     unknown = [name for name in parameters.tasks if name not in tasks and name != ALL]
     if unknown:
         raise ValueError(f"tasks: '{unknown[0]}' is unknown, expected some of {', '.join(tasks)}")
     able = {name: found for name, task in tasks.items() if (found := answers(task, prompts))}
+    able |= {name: (tasks[name].prompt,) for name in adapted}
     missing = [name for name in parameters.tasks if name not in able and name != ALL]
     if missing:
         raise ValueError(
             f"tasks: this bundle has no prompt for '{missing[0]}', only for {', '.join(able)}"
         )
     names = tuple(able) if ALL in parameters.tasks else parameters.tasks
+    names += tuple(name for name in adapted if name not in names)
     categories = parameters.categories
     if "semantic" in names:
         categories = _resolve_categories(categories, able["semantic"])

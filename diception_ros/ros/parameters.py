@@ -43,6 +43,11 @@ class Spec:
     choices: tuple[str, ...] = ()
     when: str = LIVE
 
+    @property
+    def declared(self) -> Any:
+        """The default as rclpy takes it. An empty list has no type in ROS: [""] stands for it."""
+        return (list(self.default) or [""]) if isinstance(self.default, tuple) else self.default
+
     def describe(self) -> str:
         """One paragraph for `ros2 param describe`."""
         parts = [self.text]
@@ -242,6 +247,11 @@ class NodeParameters:
         "Classes of the semantic task, in the order of their ids from 1; each costs one pass. "
         "all: every one of the bundle.",
     )
+    adapters: tuple[str, ...] = parameter(
+        (),
+        "Files that 'diception adapt' has written; each brings its own task, which is on offer "
+        "beside those of the parameter tasks.",
+    )
     seed: int = parameter(0, "Of the fixed starting noise.", bounds=(0, 2**31 - 1))
     compute_always: bool = parameter(
         False, "Compute every offered output even when nobody subscribes."
@@ -303,10 +313,12 @@ class NodeParameters:
 
 def specs(names: Sequence[str] = tuple(TASKS)) -> tuple[Spec, ...]:
     """Every parameter under its ROS name; names: the tasks that exist."""
-    found = _specs(NodeParameters, "")
-    for name in names:
-        found += _specs(TaskParameters, f"{name}.")
-    return tuple(found)
+    return (*_specs(NodeParameters, ""), *task_specs(names))
+
+
+def task_specs(names: Sequence[str]) -> tuple[Spec, ...]:
+    """Those of the tasks alone."""
+    return tuple(spec for name in names for spec in _specs(TaskParameters, f"{name}."))
 
 
 def from_values(values: Mapping[str, Any]) -> NodeParameters:
@@ -355,7 +367,8 @@ def check_together(parameters: NodeParameters) -> None:
 
 
 def _check_names(parameters: NodeParameters) -> None:
-    for name, values in (("tasks", parameters.tasks), ("categories", parameters.categories)):
+    for name in ("tasks", "categories", "adapters"):
+        values = getattr(parameters, name)
         if len(set(values)) != len(values):
             raise ValueError(f"{name}: a name is given twice in {', '.join(values)}")
     if len(parameters.categories) > MAX_CATEGORIES:

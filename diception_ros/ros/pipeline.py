@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from diception_ros.engine import Engine, Outcome
+from diception_ros.engine import Adapter, Engine, Outcome
 from diception_ros.ros.camera import intrinsics, resized, stamp_ns
 from diception_ros.ros.diagnostics import Complaints, Statistics
 from diception_ros.ros.filters import confidence_of, keep
@@ -34,9 +34,17 @@ CLOUD = "points"
 
 
 @dataclass(frozen=True)
+class InForce:
+    """What applies to a frame as a whole: the parameters and the adapters they name, by task."""
+
+    parameters: NodeParameters
+    adapters: Mapping[str, Adapter]
+
+
+@dataclass(frozen=True)
 class Context:
-    """What a pipeline works with. settings gives the parameters in force; now_ns the node's clock
-    (simulated or not) in nanoseconds; say logs for people."""
+    """What a pipeline works with. now_ns gives the node's clock (simulated or not) in nanoseconds;
+    say logs for people."""
 
     engine: Engine
     inputs: Inputs
@@ -44,7 +52,7 @@ class Context:
     gate: Gate
     statistics: Statistics
     complain: Complaints
-    settings: Callable[[], NodeParameters]
+    in_force: Callable[[], InForce]
     now_ns: Callable[[], int]
     say: Callable[[str], None]
 
@@ -62,7 +70,9 @@ class Pipeline:
     def handle(self, incoming: Incoming) -> None:
         """Answers one image, or counts why not."""
         context, clock = self._context, Stages(incoming.received)
-        parameters = context.settings()
+        in_force = context.in_force()
+        parameters = in_force.parameters
+        self._sync_adapters(in_force.adapters)
         self._notice_changes(incoming)
         with context.gate.held() as is_open:
             wanted = context.publishers.wanted(parameters) if is_open else []
@@ -106,6 +116,16 @@ class Pipeline:
         if published:
             self._count_rates(tasks, wanted, parameters)
             self._report(answers, tasks, outcome, clock)
+
+    def _sync_adapters(self, wanted: Mapping[str, Adapter]) -> None:
+        """Loads and unloads in the engine, here because nobody waits for it between two frames."""
+        engine = self._context.engine
+        for name, adapter in engine.adapters.items():
+            if adapter is not wanted.get(name):
+                engine.unload_adapter(name)
+        for name, adapter in wanted.items():
+            if name not in engine.adapters:
+                engine.load_adapter(adapter)
 
     def _notice_changes(self, incoming: Incoming) -> None:
         """Time that jumps back (a bag in a loop) and a new size, encoding or frame id."""

@@ -53,15 +53,16 @@ class Publishers:
     """The node's outputs below its own name. `sync` and `destroy` belong to the executor's thread,
     the rest to the worker's; both hold the gate."""
 
-    def __init__(self, node: Any, tasks: Mapping[str, Task], warn: qos.Warn) -> None:
+    def __init__(self, node: Any, warn: qos.Warn) -> None:
         self._node, self._warn = node, warn
-        self._outputs = all_outputs(tasks)
+        self._outputs: tuple[Output, ...] = ()
         self._publishers: dict[str, Any] = {}
         self._label_type = _label_info_type()
         self._labelled: tuple[str, ...] | None = None
 
-    def sync(self, parameters: NodeParameters) -> None:
-        """Creates what the parameters offer and destroys what they no longer do."""
+    def sync(self, parameters: NodeParameters, tasks: Mapping[str, Task]) -> None:
+        """Creates what the parameters offer of these tasks and destroys what they no longer do."""
+        self._outputs = all_outputs(tasks)
         offered = {output.topic: output.type for output in self._offered(parameters)}
         offered[REPORT] = interfaces.FrameReport
         if "semantic" in parameters.tasks and self._label_type is not None:

@@ -5,14 +5,15 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Sequence
 from typing import Any
 
 from diception_ros.ros.diagnostics import Complaints, Statistics
 from diception_ros.ros.images import backend
 from diception_ros.ros.inputs import Incoming, Inputs
-from diception_ros.ros.loading import Loading, Plan, loader
+from diception_ros.ros.loading import Loading, Plan, loader, with_adapters
 from diception_ros.ros.parameters import NodeParameters
-from diception_ros.ros.pipeline import Context, Pipeline
+from diception_ros.ros.pipeline import Context, InForce, Pipeline
 from diception_ros.ros.publishers import Gate, Publishers
 from diception_ros.ros.worker import Worker
 
@@ -22,7 +23,8 @@ logger = logging.getLogger(__name__)
 class Session:
     """One configured camera. Called by the executor's thread; `_loaded` by the loading thread.
 
-    settings are replaced as a whole and read once per frame, so changes apply between frames.
+    What is in force is replaced as a whole and read once per frame, so changes apply between
+    frames.
     """
 
     def __init__(
@@ -33,13 +35,14 @@ class Session:
         statistics: Statistics,
         complain: Complaints,
     ) -> None:
-        self.plan, self.settings = plan, parameters
+        self.plan = plan
+        self._in_force = InForce(parameters, plan.adapters)
         self.pipeline: Pipeline | None = None
         self._node, self._statistics, self._complain = node, statistics, complain
         self._lock = threading.RLock()
         self._gate = Gate()
-        self._topics_out = Publishers(node, plan.tasks, complain)
-        self._topics_out.sync(parameters)
+        self._topics_out = Publishers(node, complain)
+        self._topics_out.sync(parameters, plan.tasks)
         self._topics_in: Inputs | None = None
         self._worker: Worker[Incoming] | None = None
         self._last_worker: Worker[Incoming] | None = None
@@ -50,11 +53,25 @@ class Session:
     def active(self) -> bool:
         return self._gate.is_open
 
+    @property
+    def settings(self) -> NodeParameters:
+        return self._in_force.parameters
+
+    def planned(self, adapters: Sequence[str]) -> Plan:
+        """The plan with these adapters. ValueError for one that cannot be, and before there is an
+        engine to say so."""
+        if self.loading.engine is None:
+            raise ValueError("adapters: the model is not loaded yet, try again when it is ready")
+        found = with_adapters(self.plan, adapters)
+        for adapter in found.adapters.values():
+            self.loading.engine.check_adapter(adapter)
+        return found
+
     def apply(self, parameters: NodeParameters) -> None:
         """New parameters, from the next frame on; topics come and go with them."""
         with self._gate.held():
-            self._topics_out.sync(parameters)
-            self.settings = parameters
+            self._topics_out.sync(parameters, self.plan.tasks)
+            self._in_force = InForce(parameters, self.plan.adapters)
             if self.active:
                 self._topics_out.publish_labels(parameters)
 
@@ -117,7 +134,7 @@ class Session:
             gate=self._gate,
             statistics=self._statistics,
             complain=self._complain,
-            settings=lambda: self.settings,
+            in_force=lambda: self._in_force,
             now_ns=lambda: int(self._node.get_clock().now().nanoseconds),
             say=logger.info,
         )

@@ -289,6 +289,27 @@ def peer(running: Peer) -> Iterator[Peer]:
     running.deafen(*[topic for topic in running._subscriptions if topic != "/diagnostics"])
 
 
+@pytest.fixture
+def new_node() -> Iterator[Callable[..., Any]]:
+    """Makes a node within this process, in a domain where nobody else is."""
+    from diception_ros.ros.node import DiceptionNode
+
+    made = []
+
+    def make(**values: Any) -> Any:
+        context = Context()
+        rclpy.init(context=context, domain_id=0)
+        overrides = [Parameter(name.replace("__", "."), value=v) for name, v in values.items()]
+        node = DiceptionNode(context=context, parameter_overrides=overrides)
+        made.append((node, context))
+        return node
+
+    yield make
+    for node, context in made:
+        node.destroy_node()
+        rclpy.shutdown(context=context)
+
+
 def pattern(height: int = 24, width: int = 32) -> Any:
     """A colourful test image, uint8 (H, W, 3), smooth so that chroma may be halved."""
     import numpy as np

@@ -9,14 +9,11 @@ import time
 
 import cv2
 import pytest
-import rclpy
-from rclpy.context import Context
 from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from rclpy.qos import ReliabilityPolicy
 from sensor_msgs.msg import CompressedImage, Image
 
-from diception_ros.ros.node import DiceptionNode
 from diception_ros.tasks import TASKS
 
 DISPARITY = {"~/disparity_relative/image": Image}
@@ -177,25 +174,6 @@ def test_a_missing_camera_info_is_named_and_the_rest_goes_on(unconfigured, image
     assert peer.ask(image_of(picture), DISPARITY)
     peer.wait(lambda: peer.log.having("/robot/camera/camera_info", "no camera info has come"))
     assert peer.received["~/depth/image"] == []
-
-
-@pytest.fixture
-def new_node():
-    """Makes a node within this process, in a domain where nobody else is."""
-    made = []
-
-    def make(**values):
-        context = Context()
-        rclpy.init(context=context, domain_id=0)
-        overrides = [Parameter(name.replace("__", "."), value=v) for name, v in values.items()]
-        node = DiceptionNode(context=context, parameter_overrides=overrides)
-        made.append((node, context))
-        return node
-
-    yield make
-    for node, context in made:
-        node.destroy_node()
-        rclpy.shutdown(context=context)
 
 
 @pytest.mark.parametrize(

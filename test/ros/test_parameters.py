@@ -60,6 +60,7 @@ def test_nested_and_task_parameters_arrive():
         ({"scale.source": "fixed", "tasks": ["normal"]}, "needs 'depth' among the tasks"),
         ({"cloud.label": True, "tasks": ["depth"]}, "cloud.label needs 'semantic'"),
         ({"categories": ["cup", "cup"]}, "categories: a name is given twice"),
+        ({"adapters": ["a", "a"]}, "adapters: a name is given twice"),
         ({"categories": [str(i) for i in range(256)]}, "at most 255, got 256"),
         ({"scale.reference.extrinsics": [0.0] * 7}, "a unit quaternion"),
         ({"device": "tpu"}, "device must be auto, cpu, cuda or cuda:N, got 'tpu'"),
@@ -89,6 +90,26 @@ def test_what_the_bundle_cannot_answer_is_refused(values, text):
         resolve(from_values(values), TASKS, PROMPTS)
 
 
+def test_the_tasks_of_adapters_are_always_on_offer():
+    tasks = {**TASKS, "crack": replace(TASKS["depth"], name="crack", prompt="[[image2crack]]")}
+    for asked, wanted in (
+        (["depth"], ("depth", "crack")),
+        (["crack", "depth"], ("crack", "depth")),
+        (["all"], ("depth", "normal", "semantic", "crack")),
+        ([], ("crack",)),
+    ):
+        values = from_values({"tasks": asked, "categories": ["cup"]})
+        assert resolve(values, tasks, PROMPTS, ["crack"]).tasks == wanted
+    with pytest.raises(ValueError, match="no prompt for 'crack'"):
+        resolve(from_values({"tasks": ["crack"]}), tasks, PROMPTS)
+
+
+def test_an_empty_list_is_declared_as_one_empty_text():
+    (adapters,) = [spec for spec in specs() if spec.name == "adapters"]
+    assert adapters.declared == [""]
+    assert from_values({"adapters": [""]}).adapters == ()
+
+
 def test_categories_do_not_matter_without_the_semantic_task():
     asked = from_values({"tasks": ["depth"], "categories": ["yak"]})
     assert resolve(asked, TASKS, PROMPTS).categories == ("yak",)
@@ -110,10 +131,7 @@ def flat(tree, prefix=""):
 def test_the_config_file_has_every_parameter_at_its_default():
     tree = yaml.safe_load((CONFIG / "diception.yaml").read_text())["/**"]["ros__parameters"]
     found = dict(flat(tree))
-    wanted = {
-        spec.name: list(spec.default) if isinstance(spec.default, tuple) else spec.default
-        for spec in specs()
-    }
+    wanted = {spec.name: spec.declared for spec in specs()}
     assert found == wanted
     assert {name: type(value) for name, value in found.items()} == {
         name: type(value) for name, value in wanted.items()
