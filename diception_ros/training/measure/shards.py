@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from diception_ros.training.cache import HELD_OUT, load, unpack
+from diception_ros.training.cache import HELD_OUT, PLAIN, load, unpack
 from diception_ros.training.scenes import Frame, known_instances, sample_world
 
 
@@ -33,6 +33,9 @@ def read_scenes(folder: Path, count: int, held_out: bool) -> tuple[list[Frame], 
 
 
 def only_held_out_kinds(frame: Frame, seed: int) -> Frame:
-    """The frame with no instances but those of kinds that no training scene has."""
+    """The frame with no instances but those of kinds that no training scene has: none in a bare
+    room."""
+    if seed % HELD_OUT in PLAIN:
+        return replace(frame, instances=np.zeros_like(frame.instances))
     new = frame.instances > known_instances(sample_world(seed))
     return replace(frame, instances=np.where(new, frame.instances, 0).astype(np.uint16))
