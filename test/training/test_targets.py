@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from diception_ros.tasks import TASKS
-from diception_ros.training.data import mirrored
+from diception_ros.training.pool import mirrored
 from diception_ros.training.scenes import CATEGORIES, Frame
 from diception_ros.training.targets import colours_of, draw_points, make_example, prompts
 
