@@ -79,7 +79,7 @@ def train_unet(
     rng, targets = np.random.default_rng(seed), pairs.targets(task)
     optimizer = torch.optim.AdamW(network.parameters(), lr=RATE)
     started = time.monotonic()
-    while (done := (time.monotonic() - started) / seconds) < 1:
+    while (done := (time.monotonic() - started) / max(seconds, 1e-3)) < 1:
         optimizer.param_groups[0]["lr"] = RATE * (0.5 + 0.5 * math.cos(math.pi * done))
         images, truths = [], []
         for row in rng.integers(len(targets), size=BATCH):

@@ -206,7 +206,10 @@ def test_a_task_of_ones_own_has_topics_and_parameters(new_node, bundle, tmp_path
     node = new_node(bundle=str(bundle), device="cpu", task_file=str(own))
     assert node.trigger_configure() == TransitionCallbackReturn.SUCCESS
     assert node.get_parameter("floor.steps").value == 0
-    topics = dict(node.get_publisher_names_and_types_by_node(node.get_name(), "/"))
+    deadline, topics = time.monotonic() + 10, {}
+    while "/diception/floor/mask" not in topics and time.monotonic() < deadline:
+        # DDS announces a node's publishers, to the node itself too, when it gets round to it.
+        topics = dict(node.get_publisher_names_and_types_by_node(node.get_name(), "/"))
     assert topics["/diception/floor/mask"] == ["sensor_msgs/msg/Image"]
 
 

@@ -24,6 +24,11 @@ HALF = Canvas(32, 32)
 Rng = np.random.Generator
 
 
+def warned(caplog: Any) -> list[logging.LogRecord]:
+    """What a user reads whatever the level of the log."""
+    return [record for record in caplog.records if record.levelno >= logging.WARNING]
+
+
 def rng(seed: int = 0) -> Rng:
     return np.random.default_rng(seed)
 
@@ -432,9 +437,9 @@ def test_a_corrupt_target_is_skipped_once_in_one_line(
     folder = opened(root, depth={"folder": "depth"})
     breaks(root / f"depth/1.{suffix}")
     assert uses_only(folder, "depth", 0) and folder.skipped == 1
-    [line] = [record.message for record in caplog.records]
+    [line] = [record.message for record in warned(caplog)]
     assert line.startswith(f"skipped {root / 'depth' / '1'}.{suffix}: ") and cause in line
-    assert "\n" not in line and caplog.records[0].levelno == logging.WARNING
+    assert "\n" not in line and warned(caplog)[0].levelno == logging.WARNING
 
 
 @pytest.mark.parametrize(("breaks", "cause"), BROKEN.values(), ids=BROKEN)
@@ -449,7 +454,7 @@ def test_a_corrupt_image_is_given_up_for_all_tasks(
         assert uses_only(folder, task, 1)
     with pytest.raises(ValueError, match="all 1 samples of the task 'pose' are broken"):
         folder.example("pose", rng())
-    [line] = [record.message for record in caplog.records]
+    [line] = [record.message for record in warned(caplog)]
     assert line.startswith(f"skipped {root / 'rgb' / '0'}.png: {cause}") and folder.skipped == 1
 
 
@@ -467,7 +472,7 @@ def test_a_target_of_another_kind_or_size_is_skipped(
     entries = {section: entry if section == name else {name: entry}}
     folder = opened(root, tasks=TASKS | load_tasks(root / "tasks.yaml"), **entries)
     assert uses_only(folder, name, 0) and folder.skipped == 1
-    [line] = [record.message for record in caplog.records]
+    [line] = [record.message for record in warned(caplog)]
     assert line.startswith(f"skipped {root / 't' / '1'}.{suffix}: ") and re.search(cause, line)
 
 
@@ -496,7 +501,7 @@ def test_a_broken_annotation_names_its_image(
     folder = with_coco(root, content)
     for task in ("entity", "point"):
         assert uses_only(folder, task, 0)
-    lines = [record.message for record in caplog.records]
+    lines = [record.message for record in warned(caplog)]
     assert len(lines) == folder.skipped == 2
     assert all(f"skipped {root / 'a.json'} (1.png): " in line and cause in line for line in lines)
 
@@ -627,7 +632,7 @@ def test_targets_without_an_image_are_told_and_hidden_files_left_out(
     save(root / "depth/9.npy", GOOD["depth"])
     (root / "depth/._1.npy").write_text("of another system")
     assert uses_only(opened(root, depth={"folder": "depth"}), "depth", 0)
-    assert [r.message for r in caplog.records] == [
+    assert [r.message for r in warned(caplog)] == [
         f"depth: 1 files without an image, as {root / 'depth' / '9.npy'}"
     ]
 
@@ -636,7 +641,7 @@ def test_listed_images_that_are_not_there_are_told(root: Path, caplog: Any) -> N
     content = coco_json()
     content["images"].append({"id": 8, "file_name": "8.png"})
     with_coco(root, content)
-    [line] = [record.message for record in caplog.records]
+    [line] = [record.message for record in warned(caplog)]
     assert line == f"{root / 'a.json'}: 1 images are not there, as 8.png"
 
 
