@@ -145,6 +145,7 @@ class Loading:
         self._lock = threading.Lock()
         self._abandoned = False
         self._finished = finished
+        self._closing: threading.Thread | None = None
         self._thread = threading.Thread(
             target=self._run, args=(load,), name="diception loading", daemon=True
         )
@@ -157,12 +158,18 @@ class Loading:
             engine, self.engine = self.engine, None
         if engine is not None:
             # A frame in work holds the engine's lock; no lifecycle service may wait for that.
-            threading.Thread(target=engine.close, name="diception closing", daemon=True).start()
+            self._closing = threading.Thread(
+                target=engine.close, name="diception closing", daemon=True
+            )
+            self._closing.start()
 
     def join(self, timeout: float) -> bool:
-        """Waits for the end of the load, in seconds; True when it has ended."""
-        self._thread.join(timeout)
-        return not self._thread.is_alive()
+        """Waits for the end of the load and of what frees the engine, in seconds; True when both
+        have ended."""
+        threads = [thread for thread in (self._thread, self._closing) if thread is not None]
+        for thread in threads:
+            thread.join(timeout)
+        return not any(thread.is_alive() for thread in threads)
 
     def _run(self, load: Load) -> None:
         try:
