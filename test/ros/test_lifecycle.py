@@ -67,7 +67,7 @@ def test_what_cannot_be_is_a_failed_configure_with_its_cause(unconfigured, value
     assert peer.set(**values) == ""
     assert not peer.change("configure")
     assert peer.lifecycle() == "unconfigured"
-    assert peer.log.having("cannot configure", text)
+    peer.wait(lambda: peer.log.having("cannot configure", text))
     peer.until_health("error", text)
 
 
@@ -95,7 +95,7 @@ def test_a_damaged_prompt_bank_is_a_failed_configure(unconfigured, bundle, tmp_p
     (tmp_path / "prompts.safetensors").write_bytes(b"rubbish")
     assert peer.set(bundle=str(tmp_path)) == ""
     assert not peer.change("configure")
-    assert peer.log.having("cannot configure", "prompts.safetensors is damaged")
+    peer.wait(lambda: peer.log.having("cannot configure", "prompts.safetensors is damaged"))
 
 
 def test_compressed_images_are_taken(unconfigured, picture):
