@@ -7,6 +7,7 @@ from typing import TypeAlias
 
 import torch
 from diffusers import AutoencoderKL, AutoencoderTiny
+from torch import nn
 
 Autoencoder: TypeAlias = AutoencoderKL | AutoencoderTiny
 
@@ -27,6 +28,25 @@ def decode(vae: Autoencoder, latents: torch.Tensor) -> torch.Tensor:
     raw = latents / float(vae.config.scaling_factor) + shift(vae)
     images: torch.Tensor = (vae.decode(raw).sample / 2 + 0.5).clamp(0, 1)
     return images
+
+
+@torch.no_grad()
+def projection(vae: Autoencoder) -> nn.Conv2d | None:
+    """encode() as one convolution over cells of f x f pixels, where the encoder is no more than
+    that (as the embedded bundle's is; float32 rounding apart): many times as fast. None otherwise.
+    """
+    if not isinstance(vae, AutoencoderTiny) or any(vae.config.num_encoder_blocks):
+        return None
+    side, weight = downsampling(vae), next(vae.parameters())
+    basis = torch.eye(3 * side**2).reshape(-1, 3, side, side).to(weight)
+    offset = encode(vae, torch.zeros_like(basis[:1]))
+    rows = encode(vae, basis) - offset
+    single = nn.Conv2d(3, rows.shape[1], side, stride=side).to(weight).requires_grad_(False)
+    single.weight.copy_(rows.flatten(1).T.reshape(single.weight.shape))
+    single.bias.copy_(offset.flatten())
+    probe = torch.linspace(0, 1e4, 3 * (4 * side) ** 2).to(weight).sin().reshape(1, 3, 4 * side, -1)
+    same = torch.allclose(single(probe), encode(vae, probe), rtol=0.0, atol=1e-3)
+    return single if same else None
 
 
 def shift(vae: Autoencoder) -> float:

@@ -171,8 +171,8 @@ def test_a_missing_camera_info_is_named_and_the_rest_goes_on(unconfigured, image
     assert peer.change("configure")
     assert peer.change("activate")
     peer.hear("~/depth/image", Image)
-    assert peer.ask(image_of(picture), DISPARITY)
-    peer.wait(lambda: peer.log.having("/robot/camera/camera_info", "no camera info has come"))
+    named = ("/robot/camera/camera_info", "no camera info has come")
+    assert peer.ask(image_of(picture), DISPARITY, until=lambda _: bool(peer.log.having(*named)))
     assert peer.received["~/depth/image"] == []
 
 

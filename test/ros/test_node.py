@@ -196,9 +196,14 @@ def test_a_damaged_reference_is_named_and_the_rest_goes_on(peer, image_of, pictu
     assert peer.set(scale__source="reference", scale__hold=0.0) == ""
     nothing = image_of(np.full((24, 32), np.nan, np.float32), "32FC1")
     peer.hear("~/depth/image", Image)
-    answer = peer.ask(image_of(picture), DISPARITY, info, [("/robot/reference/depth", nothing)])
+    answer = peer.ask(
+        image_of(picture),
+        DISPARITY,
+        info,
+        [("/robot/reference/depth", nothing)],
+        lambda _: bool(peer.log.having("scale.source reference: no scale")),
+    )
     assert np.isfinite(array_of(answer["~/disparity_relative/image"])).all()
-    peer.wait(lambda: peer.log.having("scale.source reference: no scale"))
     assert peer.received["~/depth/image"] == []
     assert peer.set(scale__source="fixed", scale__hold=1.0) == ""
 
@@ -222,8 +227,10 @@ def test_a_zero_focal_length_is_named_and_the_rest_goes_on(
 ):
     info.k[0] = info.p[0] = focal
     peer.hear("~/depth/image", Image)
-    assert peer.ask(image_of(picture), DISPARITY, info)
-    peer.wait(lambda: peer.log.having("/robot/camera/camera_info", text))
+    named = ("/robot/camera/camera_info", text)
+    assert peer.ask(
+        image_of(picture), DISPARITY, info, until=lambda _: bool(peer.log.having(*named))
+    )
     assert peer.received["~/depth/image"] == []
 
 

@@ -6,10 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch.nn import functional
 
 from diception_ros.model import Diception
+from diception_ros.model.autoencoder import encode, projection
 from diception_ros.tasks import TASKS
 from diception_ros.training import cache
+from diception_ros.training.autoencoder import AutoencoderRecipe, build, principal_components
 from diception_ros.training.data import Batches, Encoder, load_ahead
 from diception_ros.training.pool import Pool
 from diception_ros.training.recipe import Phase, Recipe
@@ -93,6 +96,17 @@ def test_remembered_latents_are_those_that_would_be_made(
     full = Encoder(model, remember=1)
     full(batch)
     assert len(full.known) == 1
+
+
+def test_a_linear_encoder_is_one_convolution() -> None:
+    vae = build(AutoencoderRecipe()).eval()
+    assert projection(vae) is None  # its 3 x 3 kernels look beyond the cell
+    pictures = torch.rand(3, 3, 32, 48) * 2 - 1
+    cells = functional.unfold(pictures, 8, stride=8).transpose(1, 2).flatten(0, 1)
+    principal_components(vae, cells / 2 + 0.5, torch.ones(len(cells)))
+    single = projection(vae)
+    assert single is not None
+    torch.testing.assert_close(single(pictures), encode(vae, pictures), rtol=0, atol=1e-4)
 
 
 def test_what_a_picture_on_black_shows_weighs_more(recipe: MakeRecipe, model: Diception) -> None:
