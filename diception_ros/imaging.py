@@ -30,17 +30,23 @@ class Canvas:
                 "of 16 (8 pixels a latent, 2 latents a patch)"
             )
 
-    def to_model(self, image: npt.NDArray[np.uint8]) -> torch.Tensor:
-        """RGB uint8 (H, W, 3) -> float32 (3, height, width) in [-1, 1], bilinear with antialias
-        (the resize of the authors' batch loader)."""
-        pixels = torch.from_numpy(np.ascontiguousarray(check_rgb(image))).permute(2, 0, 1)
+    def to_model(
+        self, image: npt.NDArray[np.uint8], device: torch.device | str = "cpu"
+    ) -> torch.Tensor:
+        """RGB uint8 (H, W, 3) -> float32 (3, height, width) in [-1, 1] on the device, bilinear with
+        antialias (the resize of the authors' batch loader). Only the bytes cross to a GPU."""
+        pixels = torch.from_numpy(np.ascontiguousarray(check_rgb(image)))
+        if torch.device(device).type == "cuda":
+            pixels = pixels.pin_memory().to(device, non_blocking=True)
+        pixels = pixels.permute(2, 0, 1)
         scaled = resize(pixels.float().unsqueeze(0), (self.height, self.width))[0]
         return scaled.div_(127.5).sub_(1.0).clamp_(-1.0, 1.0)
 
     def from_model(self, image: torch.Tensor, size: tuple[int, int]) -> npt.NDArray[np.float32]:
-        """Generated (3, h, w) in [0, 1] -> float32 (H, W, 3) at size = (H, W), bilinear."""
+        """Generated (3, h, w) in [0, 1] -> float32 (H, W, 3) at size = (H, W), bilinear, resized
+        where it is and then brought to the host."""
         scaled = resize(image.detach().float().unsqueeze(0), size)[0].clamp(0.0, 1.0)
-        return np.ascontiguousarray(scaled.permute(1, 2, 0).cpu().numpy())
+        return to_host(scaled.permute(1, 2, 0).contiguous()).numpy()
 
     def points_to_model(
         self,
@@ -75,6 +81,16 @@ def check_rgb(image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
             f"expected a non-empty RGB image, uint8 (H, W, 3), got {image.dtype} {image.shape}"
         )
     return image
+
+
+def to_host(tensor: torch.Tensor) -> torch.Tensor:
+    """The tensor on the CPU; from a GPU through pinned memory, which torch keeps for the next."""
+    if tensor.device.type != "cuda":
+        return tensor.cpu()
+    host = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
+    host.copy_(tensor, non_blocking=True)
+    torch.cuda.current_stream(tensor.device).synchronize()
+    return host
 
 
 def resize(images: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:

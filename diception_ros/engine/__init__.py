@@ -8,7 +8,7 @@ know the model.
 from diception_ros.engine.adapters import task_of
 from diception_ros.engine.config import EngineConfig
 from diception_ros.engine.engine import Engine
-from diception_ros.engine.jobs import Outcome
+from diception_ros.engine.jobs import Options, Outcome
 from diception_ros.model import EMBEDDED_BUNDLE, BundleInfo, read_bundle_info
 from diception_ros.model.lora import Adapter
 
@@ -18,6 +18,7 @@ __all__ = [
     "BundleInfo",
     "Engine",
     "EngineConfig",
+    "Options",
     "Outcome",
     "read_bundle_info",
     "task_of",

@@ -43,7 +43,8 @@ class CapturedFunction:
         collecting = gc.isenabled()
         gc.disable()  # a tensor freed by a collection during capture would break the graph
         try:
-            with torch.cuda.graph(graph):
+            # Other threads may copy and resize meanwhile: only this thread's work is recorded.
+            with torch.cuda.graph(graph, capture_error_mode="thread_local"):
                 output = function(*self._inputs)
         finally:
             if collecting:

@@ -5,8 +5,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,11 +15,14 @@ import torch
 
 from diception_ros.engine.adapters import Adapters, task_of
 from diception_ros.engine.config import EngineConfig
-from diception_ros.engine.jobs import Clock, Job, Outcome, Settings
+from diception_ros.engine.deadline import Costs, Plan, choose, work_of
+from diception_ros.engine.jobs import Clock, Job, Options, Outcome, Settings
+from diception_ros.engine.passes import Passes
 from diception_ros.engine.stages import Stages
 from diception_ros.imaging import Canvas, check_rgb
 from diception_ros.model import BundleInfo, Diception
 from diception_ros.model.lora import Adapter
+from diception_ros.model.sampling import check_sigmas, default_sigmas
 from diception_ros.tasks import TASKS, Instances, Request, Result, Task
 
 logger = logging.getLogger(__name__)
@@ -41,10 +43,11 @@ class Engine:
         self.tasks: dict[str, Task] = dict(tasks)
         self.canvas = Canvas(*(config.canvas or model.info.canvas))
         self._model: Diception | None = model
-        size = (self.canvas.height, self.canvas.width)
-        self._stages = Stages(model, size, config.max_batch, config.graphs)
+        self._stages = Stages(model, config.max_batch, config.graphs)
         self._adapters = Adapters(model)
-        self._noise: dict[int, torch.Tensor] = {}
+        self._passes = Passes(model, self._stages, self._adapters)
+        self._costs = Costs()
+        self._sigmas: dict[int, tuple[float, ...]] = {}
         self._lock = threading.Lock()
         self.device_name = _device_name(model.device, model.dtype)
 
@@ -165,33 +168,57 @@ class Engine:
         images: Sequence[Image],
         requests: Sequence[Sequence[Request]],
         seed: int | None = None,
+        options: Options | None = None,
+        streams: Sequence[Hashable] | None = None,
     ) -> Outcome:
-        """As `infer`, with timings. The image is encoded once and shared by its requests; requests
-        with equal steps, guidance and weights go through the transformer in one batch."""
+        """As `infer`, with timings and options. The image is encoded once and shared by its
+        requests; requests with equal steps, guidance and weights go through the transformer in one
+        batch. streams: per image, whose previous latents a temporal start takes (a camera's name).
+        A deadline counts from when the network is free.
+
+        Decoding what was generated holds no lock: two threads that call in turn keep the network
+        busy while the other one decodes.
+        """
+        options, clock = options or Options(), Clock()
         results: list[list[Result | None]] = [[None] * len(asked) for asked in requests]
-        clock = Clock()
         with self._lock, torch.inference_mode():
             jobs = self._jobs(images, requests)
-            generated = self._generate(
-                images, jobs, self.config.seed if seed is None else seed, clock
+            plan = self._plan(jobs, options)
+            samples = self._samples(jobs, plan, options, seed, streams)
+            generated = (
+                self._passes.generate(images, samples, plan.canvas, options.temporal, clock)
+                if jobs
+                else []
             )
+            graph = self._stages.graphs and not self._stages.failure
         with clock.stage("postprocess"):
-            for job, colours in zip(jobs, generated, strict=True):
-                results[job.image][job.slot] = self._decode_job(job, colours, images[job.image])
+            firsts = generated[:: options.samples]
+            for job, colours in zip(jobs, firsts, strict=True):
+                results[job.image][job.slot] = _decode(job, colours)
+        self._learn(samples, plan, clock)
+        canvas = (plan.canvas.height, plan.canvas.width)
         return Outcome(
             results=results,  # type: ignore[arg-type]  # every slot has been filled
             stages=clock.stages,
-            batch=len(jobs),
-            graph=self._stages.graphs and not self._stages.failure,
-            steps={job.task.name: job.settings[0] for job in jobs},
+            batch=len(samples),
+            graph=graph,
+            steps={job.task.name: job.settings.steps for job in samples},
+            canvas=canvas,
+            spread=_spread(requests, jobs, generated, options.samples),
+            missed=options.deadline_ms is not None and clock.total > options.deadline_ms,
         )
+
+    def forget(self, stream: Hashable) -> None:
+        """The stream's next temporal start is noise: call it when its time jumps."""
+        with self._lock:
+            self._loaded()
+            self._passes.forget(stream)
 
     def close(self) -> None:
         """Frees the model and its graphs; the engine cannot be used afterwards."""
         with self._lock:
             self._model = None
-            del self._stages, self._adapters
-            self._noise.clear()
+            del self._stages, self._adapters, self._passes
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
 
@@ -231,102 +258,72 @@ class Engine:
         return jobs
 
     def _settings(self, request: Request, task: Task) -> Settings:
-        steps, guidance = request.steps, request.guidance
-        if steps is None:
-            steps = self.info.steps(task.name, task.steps)
+        guidance = request.guidance
         if guidance is None:
             guidance = self.info.guidance(task.name, task.guidance)
-        return steps, max(1.0, guidance)
+        if request.sigmas is not None:
+            return Settings(tuple(check_sigmas(request.sigmas)), max(1.0, guidance))
+        steps = request.steps or self.info.steps(task.name, task.steps)
+        return Settings(self._default_sigmas(steps), max(1.0, guidance))
 
-    def _generate(
-        self, images: Sequence[Image], jobs: Sequence[Job], seed: int, clock: Clock
-    ) -> list[torch.Tensor]:
-        """One generated image (3, h, w) in [0, 1] per job, on the device."""
-        if not jobs:
-            return []
-        model = self._loaded()
-        used = sorted({job.image for job in jobs})
-        with clock.stage("preprocess"):
-            batch = torch.stack([self.canvas.to_model(images[i]) for i in used])
-            batch = batch.to(model.device, model.dtype)
-        with clock.stage("encode"):
-            encoded = self._stages.encode(batch)
-            rows = torch.tensor([used.index(job.image) for job in jobs], device=model.device)
-            image_latents = encoded[rows]
-        with clock.stage("denoise"):
-            latents = self._denoise(images, jobs, image_latents, self._fixed_noise(seed))
-        with clock.stage("decode"):
-            generated = self._stages.decode(latents).cpu()
-        return list(generated)
+    def _default_sigmas(self, steps: int) -> tuple[float, ...]:
+        if steps not in self._sigmas:
+            self._sigmas[steps] = tuple(default_sigmas(self._loaded().scheduler, steps))
+        return self._sigmas[steps]
 
-    def _denoise(
+    def _plan(self, jobs: Sequence[Job], options: Options) -> Plan:
+        if options.deadline_ms is None or not jobs:
+            return Plan(self.canvas)
+        placed = [job for job in jobs for _ in range(options.samples)]
+        return choose(placed, self.canvas, self._costs, options.deadline_ms)
+
+    def _samples(
         self,
-        images: Sequence[Image],
         jobs: Sequence[Job],
-        image_latents: torch.Tensor,
-        noise: torch.Tensor,
-    ) -> torch.Tensor:
-        groups: dict[tuple[Adapter | None, Settings], list[int]] = defaultdict(list)
-        for row, job in enumerate(jobs):
-            groups[job.adapter, job.settings].append(row)
-        latents = torch.empty_like(image_latents, dtype=torch.float32)
-        with self._adapters.in_turn() as merging:
-            for (adapter, (steps, guidance)), rows in groups.items():
-                merging.use(adapter)
-                conditions = self._conditions(images, [jobs[row] for row in rows], adapter)
-                start = noise.expand(len(rows), -1, -1, -1)
-                unconditional = self._embeds([""]) if guidance > 1 else None
-                latents[rows] = self._stages.denoise(
-                    start, image_latents[rows], conditions, unconditional, steps, guidance
+        plan: Plan,
+        options: Options,
+        seed: int | None,
+        streams: Sequence[Hashable] | None,
+    ) -> list[Job]:
+        """Every job once per noise seed, one beside the other, with the plan's steps."""
+        first = self.config.seed if seed is None else seed
+        found = []
+        for job in jobs:
+            settings = job.settings
+            if plan.steps(settings.steps) < settings.steps:
+                settings = replace(
+                    settings, sigmas=self._default_sigmas(plan.steps(settings.steps))
                 )
-        return latents
+            stream = None if streams is None else streams[job.image]
+            job = replace(job, settings=settings, stream=stream)
+            found += [replace(job, sample=k, seed=first + k) for k in range(options.samples)]
+        return found
 
-    def _conditions(
-        self, images: Sequence[Image], jobs: Sequence[Job], adapter: Adapter | None
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Prompt embeds, pooled and point tokens of some jobs."""
-        placed = [
-            self.canvas.points_to_model(
-                job.request.points,
-                job.request.labels,
-                images[job.image].shape[:2],
-                self.info.point_order,  # type: ignore[arg-type]  # validated by BundleInfo
-            )
-            for job in jobs
-        ]
-        points = torch.from_numpy(np.stack([points for points, _ in placed]))
-        labels = torch.from_numpy(np.stack([labels for _, labels in placed]))
-        tokens = self._loaded().point_tokens(points, labels, len(jobs))
-        prompts = [job.task.prompt_for(job.request.category) for job in jobs]
-        embeds, pooled = self._embeds(prompts, adapter)
-        return embeds, pooled, tokens
+    def _learn(self, jobs: Sequence[Job], plan: Plan, clock: Clock) -> None:
+        """What the stages cost, for the plans to come."""
+        if jobs:
+            self._costs.learn(clock.stages, work_of(jobs, Plan(plan.canvas)), plan.canvas)
 
-    def _embeds(
-        self, prompts: Sequence[str], adapter: Adapter | None = None
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """An adapter has one prompt, its own."""
-        model = self._loaded()
-        if adapter is None:
-            embeds, pooled = model.prompts.lookup(prompts)
-        else:
-            embeds = adapter.embeds.expand(len(prompts), -1, -1)
-            pooled = adapter.pooled.expand(len(prompts), -1)
-        return embeds.to(model.device, model.dtype), pooled.to(model.device, model.dtype)
 
-    def _fixed_noise(self, seed: int) -> torch.Tensor:
-        """(1, C, h, w): the same start for every request, kept as long as the seed stays."""
-        if seed not in self._noise:
-            model = self._loaded()
-            noise = model.fixed_noise(self.canvas.height, self.canvas.width, seed)
-            self._noise = {seed: noise.to(model.device)}
-        return self._noise[seed]
+def _decode(job: Job, colours: npt.NDArray[np.float32]) -> Result:
+    result = job.task.decode(colours, **job.task.options)
+    if isinstance(result, Instances) and job.request.category:
+        return replace(result, category=job.request.category)
+    return result
 
-    def _decode_job(self, job: Job, generated: torch.Tensor, image: Image) -> Result:
-        colours = self.canvas.from_model(generated, image.shape[:2])
-        result = job.task.decode(colours, **job.task.options)
-        if isinstance(result, Instances) and job.request.category:
-            return replace(result, category=job.request.category)
-        return result
+
+def _spread(
+    requests: Sequence[Sequence[Request]],
+    jobs: Sequence[Job],
+    generated: Sequence[npt.NDArray[np.float32]],
+    samples: int,
+) -> list[list[npt.NDArray[np.float32] | None]]:
+    """Outcome.spread: the population standard deviation over the samples of every job."""
+    spread: list[list[npt.NDArray[np.float32] | None]] = [[None] * len(asked) for asked in requests]
+    for row, job in enumerate(jobs if samples > 1 else ()):
+        seen = np.stack(generated[row * samples : (row + 1) * samples])
+        spread[job.image][job.slot] = seen.std(axis=0).mean(axis=-1)
+    return spread
 
 
 def _device_name(device: torch.device, dtype: torch.dtype) -> str:

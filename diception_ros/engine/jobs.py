@@ -1,24 +1,67 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What one call of the engine works on, what it gives, and how long it took."""
+"""What one call of the engine works on, how it runs, what it gives, and how long it took."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
 
 from diception_ros.model.lora import Adapter
 from diception_ros.tasks import Request, Result, Task
 
-Settings = tuple[int, float]
-"""steps and guidance: requests that share them, and the weights, share a transformer pass."""
+
+@dataclass(frozen=True)
+class Options:
+    """How a call runs, beside its requests.
+
+    samples: noise seeds per request, in one batch; with more than one, Outcome.spread says where
+    they disagree. temporal: 0 starts every frame from noise; up to below 1, the share of the
+    stream's previous latents in the start, which then begins at sigma 1 - temporal. deadline_ms:
+    time for the whole call; steps, then the network's size, are reduced to hold it.
+    """
+
+    samples: int = 1
+    temporal: float = 0.0
+    deadline_ms: float | None = None
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.samples <= 16:
+            raise ValueError(f"samples must lie in 1..16, got {self.samples}")
+        if not 0.0 <= self.temporal < 1.0:
+            raise ValueError(f"temporal must be at least 0 and below 1, got {self.temporal}")
+        if self.deadline_ms is not None and not self.deadline_ms > 0:
+            raise ValueError(f"deadline_ms must be over 0, got {self.deadline_ms}")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """sigmas: steps + 1 values, the last one 0. Jobs with equal settings, and the same weights,
+    share a transformer pass."""
+
+    sigmas: tuple[float, ...]
+    guidance: float
+
+    @property
+    def steps(self) -> int:
+        return len(self.sigmas) - 1
+
+    @property
+    def passes(self) -> int:
+        """Rows that the transformer computes for one job: two a step with guidance."""
+        return self.steps * (2 if self.guidance > 1 else 1)
 
 
 @dataclass(frozen=True)
 class Job:
-    """A request placed: which image, which result slot, its settings made definite, and the adapter
-    whose task it asks for."""
+    """A request placed: which image, which result slot, its settings made definite, the adapter
+    whose task it asks for, and the seed of its noise. sample: 0 gives the result, the others only
+    its spread. stream: whose previous latents it starts from and leaves its own to; None: nobody's.
+    """
 
     image: int
     slot: int
@@ -26,19 +69,29 @@ class Job:
     task: Task
     settings: Settings
     adapter: Adapter | None = None
+    seed: int = 0
+    sample: int = 0
+    stream: Hashable = None
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """results[i][j] answers requests[i][j] at the size of images[i]. stages: milliseconds of
-    preprocess, encode, denoise, decode, postprocess. batch: requests in the pass. graph: whether
-    captured graphs ran. steps: those used, per task."""
+    """results[i][j] answers requests[i][j] at the size of images[i].
+
+    stages: milliseconds of preprocess, encode, denoise, decode, postprocess. batch: requests in the
+    pass. graph: whether captured graphs ran. steps: those used, per task. canvas: (height, width)
+    used. spread[i][j]: (H, W) float32, standard deviation over the samples of the generated colour
+    (0..1, mean of the channels); None with one sample. missed: a deadline was given and not held.
+    """
 
     results: list[list[Result]]
     stages: Mapping[str, float]
     batch: int
     graph: bool
     steps: Mapping[str, int]
+    canvas: tuple[int, int]
+    spread: list[list[npt.NDArray[np.float32] | None]]
+    missed: bool = False
 
 
 class Clock:
@@ -52,3 +105,7 @@ class Clock:
         started = time.perf_counter()
         yield
         self.stages[name] = 1000 * (time.perf_counter() - started)
+
+    @property
+    def total(self) -> float:
+        return sum(self.stages.values())

@@ -10,8 +10,9 @@ from functools import partial
 import torch
 
 from diception_ros.engine.cuda_graph import TensorFunction, capture
+from diception_ros.engine.jobs import Settings
 from diception_ros.model import Diception
-from diception_ros.model.sampling import default_sigmas
+from diception_ros.model.autoencoder import projection
 
 logger = logging.getLogger(__name__)
 BUCKETS = (1, 2, 3, 4, 6, 8)
@@ -22,29 +23,31 @@ class Stages:
     """Runs the model's stages on whole batches.
 
     On a GPU each batch is padded to a bucket and every (stage, bucket, settings) is one captured
-    graph; on a CPU shapes are taken as they come and run eagerly.
+    graph; on a CPU shapes are taken as they come and run eagerly. A batch that memory is too small
+    for is halved, for good: the answers come later, but they come.
     """
 
-    def __init__(self, model: Diception, canvas: tuple[int, int], max_batch: int, graphs: bool):
-        self.model, self.canvas, self.max_batch = model, canvas, max_batch
+    def __init__(self, model: Diception, max_batch: int, graphs: bool) -> None:
+        self.model, self.max_batch = model, max_batch
         self.graphs = graphs and model.device.type == "cuda"
-        self.failure = ""
+        self.failure, self.pressure = "", ""
+        self._encode: TensorFunction = projection(model.vae) or model.encode_image
         self._buckets = sorted({size for size in BUCKETS if size <= max_batch} | {max_batch})
         self._captured: dict[tuple[object, ...], TensorFunction] = {}
-        self._tables: dict[int, torch.Tensor] = {}
+        self._tables: dict[tuple[float, ...], torch.Tensor] = {}
 
     @property
     def state(self) -> str:
         """One line for people: eager or captured, and why."""
         if self.failure:
-            return f"failed: {self.failure}; running eagerly"
+            return f"failed: {self.failure}; running eagerly" + self.pressure
         if self.graphs:
-            return f"captured ({len(self._captured)} graphs)"
-        return f"eager ({self.model.device.type})"
+            return f"captured ({len(self._captured)} graphs)" + self.pressure
+        return f"eager ({self.model.device.type})" + self.pressure
 
     def encode(self, images: torch.Tensor) -> torch.Tensor:
         """(N, 3, h, w) in [-1, 1] -> image latents (N, C, h/f, w/f)."""
-        return self._run(("encode",), self.model.encode_image, images)
+        return self._run(("encode",), self._encode, images)
 
     def denoise(
         self,
@@ -52,33 +55,33 @@ class Stages:
         image_latents: torch.Tensor,
         conditions: tuple[torch.Tensor, torch.Tensor, torch.Tensor],
         unconditional: tuple[torch.Tensor, torch.Tensor] | None,
-        steps: int,
-        guidance: float,
+        settings: Settings,
     ) -> torch.Tensor:
         """Result latents (N, C, h, w) of N requests with equal settings.
 
         conditions: embeds (N, T, D), pooled (N, P), point tokens (N, 5, W). unconditional: the
         empty prompt's embeds (1, T, D) and pooled (1, P), or None without guidance.
         """
-        sigmas = self._sigmas(steps)
+        sigmas = self._sigmas(settings.sigmas)
         if unconditional is None:
             function = partial(_denoise, self.model, sigmas)
-            return self._run(("denoise", steps), function, noise, image_latents, *conditions)
+            return self._run(
+                ("denoise", settings.sigmas), function, noise, image_latents, *conditions
+            )
         empty, empty_pooled = (part.expand(len(noise), *part.shape[1:]) for part in unconditional)
         # A tensor, so that a new value needs no new graph.
-        scale = torch.full((len(noise), 1, 1, 1), guidance, device=noise.device)
+        scale = torch.full((len(noise), 1, 1, 1), settings.guidance, device=noise.device)
         function = partial(_denoise_guided, self.model, sigmas)
-        key = ("denoise guided", steps)
+        key = ("denoise guided", settings.sigmas)
         return self._run(
             key, function, noise, image_latents, *conditions, empty, empty_pooled, scale
         )
 
-    def _sigmas(self, steps: int) -> torch.Tensor:
+    def _sigmas(self, values: tuple[float, ...]) -> torch.Tensor:
         """The list on the device, made once: a captured graph keeps reading this very tensor."""
-        if steps not in self._tables:
-            values = default_sigmas(self.model.scheduler, steps)
-            self._tables[steps] = torch.tensor(values, device=self.model.device)
-        return self._tables[steps]
+        if values not in self._tables:
+            self._tables[values] = torch.tensor(values, device=self.model.device)
+        return self._tables[values]
 
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
         """Latents (N, C, h, w) -> images (N, 3, H, W) float32 in [0, 1]."""
@@ -87,9 +90,29 @@ class Stages:
     def _run(
         self, key: tuple[object, ...], function: TensorFunction, *inputs: torch.Tensor
     ) -> torch.Tensor:
-        if not self.graphs:
-            return _in_chunks(function, inputs, self.max_batch)
-        return _in_chunks(partial(self._replay, key, function), inputs, self.max_batch)
+        call = partial(self._replay, key, function) if self.graphs else function
+        while True:
+            try:
+                return _in_chunks(call, inputs, self.max_batch)
+            except torch.OutOfMemoryError as error:
+                self._degrade(key, error)
+
+    def _degrade(self, key: tuple[object, ...], error: torch.OutOfMemoryError) -> None:
+        """Half the batch, and the memory of all graphs back. With one request at a time nothing
+        smaller is left: requests run one after another, so leaving some out frees nothing."""
+        cause = str(error).splitlines()[0]
+        if self.max_batch == 1:
+            raise ValueError(
+                f"out of memory in {key[0]} with one request at a time: free the GPU's memory, "
+                f"or choose a smaller canvas ({cause})"
+            ) from error
+        self.max_batch //= 2
+        self._buckets = [size for size in BUCKETS if size <= self.max_batch]
+        self._captured.clear()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        self.pressure = f"; out of memory in {key[0]}: batches of at most {self.max_batch} since"
+        logger.warning("out of memory in %s: batches of at most %d now", key[0], self.max_batch)
 
     def _replay(
         self, key: tuple[object, ...], function: TensorFunction, *inputs: torch.Tensor

@@ -41,9 +41,9 @@ def projection(vae: Autoencoder) -> nn.Conv2d | None:
     basis = torch.eye(3 * side**2).reshape(-1, 3, side, side).to(weight)
     offset = encode(vae, torch.zeros_like(basis[:1]))
     rows = encode(vae, basis) - offset
-    single = nn.Conv2d(3, rows.shape[1], side, stride=side).to(weight).requires_grad_(False)
-    single.weight.copy_(rows.flatten(1).T.reshape(single.weight.shape))
-    single.bias.copy_(offset.flatten())
+    single = nn.Conv2d(3, rows.shape[1], side, stride=side)
+    single.weight = nn.Parameter(rows.flatten(1).T.reshape(single.weight.shape), False)
+    single.bias = nn.Parameter(offset.flatten(), False)
     probe = torch.linspace(0, 1e4, 3 * (4 * side) ** 2).to(weight).sin().reshape(1, 3, 4 * side, -1)
     same = torch.allclose(single(probe), encode(vae, probe), rtol=0.0, atol=1e-3)
     return single if same else None

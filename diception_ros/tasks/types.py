@@ -27,7 +27,9 @@ class Request:
 
     task: a key of TASKS. points: up to five (x, y) pixels of the input image; labels: 1 inside,
     0 outside, one per point (all 1 when empty). category: for tasks that take one.
-    steps, guidance: None means the bundle's default for this task, then the task's own.
+    steps, guidance: None means the bundle's default for this task, then the task's own. sigmas: the
+    noise levels themselves instead of the scheduler's for `steps`, falling from at most 1; a
+    closing 0 may be left out.
     """
 
     task: str
@@ -36,6 +38,7 @@ class Request:
     category: str | None = None
     steps: int | None = None
     guidance: float | None = None
+    sigmas: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
         if len(self.points) > MAX_POINTS:
@@ -49,6 +52,8 @@ class Request:
             )
         if self.steps is not None and self.steps < 1:
             raise ValueError(f"steps must be at least 1, got {self.steps}")
+        if self.steps is not None and self.sigmas is not None:
+            raise ValueError("expected steps or sigmas, got both: sigmas say how many steps")
 
 
 @dataclass(frozen=True)

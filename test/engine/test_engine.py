@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from diception_ros.engine import Engine, EngineConfig
+from diception_ros.engine import Engine, EngineConfig, Options
 from diception_ros.imaging import Canvas
 from diception_ros.model import Diception, make_random_bundle
 from diception_ros.tasks import TASKS, Disparity, Instances, Keypoints, Mask, Normals, Request
@@ -238,3 +238,87 @@ def test_closed_engine_says_so(bundle):
     engine.close()
     with pytest.raises(ValueError, match="this engine was closed"):
         engine.infer([photo(48, 80)], [[Request("depth")]])
+
+
+def test_custom_noise_levels(engine, bundle):
+    image, sigmas = photo(64, 64), (1.0, 0.6, 0.2)
+    ((result,),) = engine.infer([image], [[Request("depth", sigmas=sigmas)]])
+    pixels = torch.from_numpy(image).permute(2, 0, 1).float()[None] / 127.5 - 1
+    generated = Diception.load(bundle).generate(pixels, ["[[image2depth]]"], sigmas=sigmas)
+    np.testing.assert_allclose(result.values, generated[0].mean(0), atol=1e-5)
+    with pytest.raises(ValueError, match="sigmas must fall strictly from at most 1 to 0"):
+        engine.infer([image], [[Request("depth", sigmas=(0.2, 0.6))]])
+
+
+def test_several_samples_say_where_they_disagree(engine, bundle):
+    images, asked = [photo(48, 80), photo(64, 64, 1)], [[Request("depth")], ALL[:2]]
+    outcome = engine.run(images, asked, seed=5, options=Options(samples=3))
+    assert outcome.batch == 9
+    alone = engine.infer(images, asked, seed=5)[1][0].values
+    np.testing.assert_allclose(outcome.results[1][0].values, alone, atol=1e-5)
+    model = Diception.load(bundle)
+    noise = torch.cat([model.fixed_noise(64, 64, seed) for seed in (5, 6, 7)])
+    pixels = torch.from_numpy(images[1]).permute(2, 0, 1).float()[None] / 127.5 - 1
+    seen = model.generate(pixels.expand(3, -1, -1, -1), ["[[image2depth]]"] * 3, noise=noise)
+    expected = seen.std(dim=0, correction=0).mean(dim=0)
+    np.testing.assert_allclose(outcome.spread[1][0], expected, atol=1e-5)
+    assert outcome.spread[0][0].shape == (48, 80)
+    assert engine.run(images, asked).spread == [[None], [None, None]]
+
+
+def test_a_temporal_start_takes_the_stream_s_own_latents(bundle):
+    engine, options = Engine.load(bundle, CPU), Options(temporal=0.6)
+    asked = [[Request("depth")]]
+
+    def see(image, stream):
+        outcome = engine.run([image], asked, options=options, streams=[stream])
+        return outcome.results[0][0].values
+
+    first = see(photo(48, 80), "left")
+    plain = engine.infer([photo(48, 80)], asked)[0][0].values
+    np.testing.assert_array_equal(first, plain)  # nothing came before; infer forgot all streams
+    other, second = see(photo(48, 80), "left"), see(photo(48, 80), "left")
+    np.testing.assert_array_equal(other, plain)
+    assert np.abs(second - plain).max() > 1e-4
+    np.testing.assert_array_equal(see(photo(48, 80), "right"), plain)
+    engine.forget("left")
+    np.testing.assert_array_equal(see(photo(48, 80), "left"), plain)
+
+
+def test_a_batch_that_memory_is_too_small_for_is_halved(bundle, monkeypatch, caplog):
+    plain = Diception.velocity
+
+    def limited(self, latents, *rest):
+        if len(latents) > limit:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 1 GiB\nmore")
+        return plain(self, latents, *rest)
+
+    expected = Engine.load(bundle, CPU).infer([photo(48, 80)], [ALL])[0]
+    limit = 2
+    monkeypatch.setattr(Diception, "velocity", limited)
+    engine = Engine.load(bundle, CPU)
+    results = engine.infer([photo(48, 80)], [ALL])[0]
+    np.testing.assert_allclose(results[0].values, expected[0].values, atol=1e-5)
+    assert "out of memory in denoise: batches of at most 2 since" in engine.graph_state
+    assert "out of memory in denoise: batches of at most 2 now" in caplog.text
+    limit = 0
+    with pytest.raises(ValueError, match="with one request at a time: free the GPU's memory"):
+        engine.infer([photo(48, 80)], [ALL])
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"samples": 0}, r"samples must lie in 1\.\.16, got 0"),
+        ({"temporal": 1.0}, "temporal must be at least 0 and below 1"),
+        ({"deadline_ms": 0.0}, "deadline_ms must be over 0"),
+    ],
+)
+def test_options_are_validated(values, message):
+    with pytest.raises(ValueError, match=message):
+        Options(**values)
+
+
+def test_steps_and_sigmas_exclude_each_other():
+    with pytest.raises(ValueError, match="steps or sigmas, got both"):
+        Request("depth", steps=2, sigmas=(1.0, 0.5))

@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which steps and size hold a deadline, from what the stages were measured to cost."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from diception_ros.engine.jobs import Job
+from diception_ros.imaging import Canvas
+
+KEEP = 0.8
+"""Of the running mean at every new measurement."""
+MARGIN = 0.9
+"""Share of the deadline that a plan may take: measurements scatter."""
+SIZES = (1.0, 0.75, 0.5)
+"""Of the engine's canvas, largest first. Steps are given up before size."""
+PATCH = 16
+
+
+@dataclass(frozen=True)
+class Plan:
+    """most_steps: None leaves the requests' own."""
+
+    canvas: Canvas
+    most_steps: int | None = None
+
+    def steps(self, wanted: int) -> int:
+        return wanted if self.most_steps is None else min(wanted, self.most_steps)
+
+
+class Costs:
+    """Milliseconds of a stage for an amount of work (images encoded, transformer rows, images
+    decoded), as running means; what was never measured is estimated from the nearest that was, in
+    proportion to its pixels times work."""
+
+    def __init__(self) -> None:
+        self._seen: dict[tuple[str, Canvas, int], float] = {}
+        self._first: set[tuple[str, Canvas, int]] = set()
+
+    def learn(self, stages: Mapping[str, float], work: Mapping[str, int], canvas: Canvas) -> None:
+        """The first measurement counts until there is a second: it may hold a capture."""
+        for stage, milliseconds in stages.items():
+            key = (stage, canvas, work[stage])
+            if key not in self._seen or key in self._first:
+                self._first ^= {key}
+                self._seen[key] = milliseconds
+            else:
+                self._seen[key] = KEEP * self._seen[key] + (1 - KEEP) * milliseconds
+
+    def estimate(self, work: Mapping[str, int], canvas: Canvas) -> float:
+        """Milliseconds of the whole call; 0 as long as nothing was measured."""
+        return sum(self._stage(stage, canvas, amount) for stage, amount in work.items())
+
+    def _stage(self, stage: str, canvas: Canvas, amount: int) -> float:
+        if (stage, canvas, amount) in self._seen:
+            return self._seen[stage, canvas, amount]
+        known = [
+            (amount * _pixels(canvas) / (a * _pixels(c)), milliseconds)
+            for (s, c, a), milliseconds in self._seen.items()
+            if s == stage
+        ]
+        ratio, milliseconds = min(known, key=lambda pair: abs(math.log(pair[0])), default=(0, 0))
+        return ratio * milliseconds
+
+
+def work_of(jobs: Sequence[Job], plan: Plan) -> dict[str, int]:
+    """Per stage of Outcome.stages, what the jobs cost under a plan."""
+    rows = sum(
+        plan.steps(job.settings.steps) * job.settings.passes // job.settings.steps for job in jobs
+    )
+    images = len({job.image for job in jobs})
+    return {
+        "preprocess": images,
+        "encode": images,
+        "denoise": rows,
+        "decode": len(jobs),
+        "postprocess": len(jobs),
+    }
+
+
+def choose(jobs: Sequence[Job], canvas: Canvas, costs: Costs, deadline_ms: float) -> Plan:
+    """The first plan, best first, whose estimate holds the deadline; else the cheapest."""
+    plans = list(_plans(jobs, canvas))
+    for plan in plans:
+        if costs.estimate(work_of(jobs, plan), plan.canvas) <= MARGIN * deadline_ms:
+            return plan
+    return plans[-1]
+
+
+def _plans(jobs: Sequence[Job], canvas: Canvas) -> Iterator[Plan]:
+    """Full size with fewer and fewer steps, then smaller sizes with one."""
+    yield Plan(canvas)
+    steps = max(job.settings.steps for job in jobs) // 2
+    while steps >= 1:
+        yield Plan(canvas, steps)
+        steps //= 2
+    for size in SIZES[1:]:
+        height, width = (
+            max(PATCH, PATCH * int(size * side / PATCH)) for side in (canvas.height, canvas.width)
+        )
+        yield Plan(Canvas(height, width), 1)
+
+
+def _pixels(canvas: Canvas) -> int:
+    return canvas.height * canvas.width

@@ -1,0 +1,168 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From placed jobs to their generated images: one encoding an image, one pass per settings."""
+
+from __future__ import annotations
+
+from collections import OrderedDict, defaultdict
+from collections.abc import Hashable, Sequence
+from dataclasses import replace
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from diception_ros.engine.adapters import Adapters
+from diception_ros.engine.jobs import Clock, Job, Settings
+from diception_ros.engine.stages import Stages
+from diception_ros.imaging import Canvas
+from diception_ros.model import Diception
+from diception_ros.model.lora import Adapter
+
+Image = npt.NDArray[np.uint8]
+STREAMS = 64
+"""Latents kept for temporal starts; the oldest are forgotten."""
+
+
+class Passes:
+    """Runs jobs on one model. Not safe for concurrent calls: the engine holds its lock."""
+
+    def __init__(self, model: Diception, stages: Stages, adapters: Adapters) -> None:
+        self._model, self._stages, self._adapters = model, stages, adapters
+        self._noise: dict[tuple[Canvas, int], torch.Tensor] = {}
+        self._before: OrderedDict[Hashable, torch.Tensor] = OrderedDict()
+
+    def generate(
+        self,
+        images: Sequence[Image],
+        jobs: Sequence[Job],
+        canvas: Canvas,
+        temporal: float,
+        clock: Clock,
+    ) -> list[npt.NDArray[np.float32]]:
+        """Colours (H, W, 3) in [0, 1] per job, at the size of its image."""
+        model = self._model
+        used = sorted({job.image for job in jobs})
+        with clock.stage("preprocess"):
+            batch = torch.stack([canvas.to_model(images[i], model.device) for i in used])
+            batch = batch.to(model.dtype)
+        with clock.stage("encode"):
+            encoded = self._stages.encode(batch)
+            rows = torch.tensor([used.index(job.image) for job in jobs], device=model.device)
+            image_latents = encoded[rows]
+        with clock.stage("denoise"):
+            latents = self._denoise(images, jobs, image_latents, canvas, temporal)
+        with clock.stage("decode"):
+            generated = self._stages.decode(latents)
+            return [
+                canvas.from_model(colours, images[job.image].shape[:2])
+                for job, colours in zip(jobs, generated, strict=True)
+            ]
+
+    def forget(self, stream: Hashable) -> None:
+        """The stream's next frame starts from noise."""
+        for key in [key for key in self._before if key[0] == stream]:  # type: ignore[index]
+            del self._before[key]
+
+    def _denoise(
+        self,
+        images: Sequence[Image],
+        jobs: Sequence[Job],
+        image_latents: torch.Tensor,
+        canvas: Canvas,
+        temporal: float,
+    ) -> torch.Tensor:
+        starts, settings = self._starts(jobs, canvas, temporal)
+        groups: dict[tuple[Adapter | None, Settings], list[int]] = defaultdict(list)
+        for row, job in enumerate(jobs):
+            groups[job.adapter, settings[row]].append(row)
+        latents = torch.empty_like(image_latents, dtype=torch.float32)
+        with self._adapters.in_turn() as merging:
+            for (adapter, asked), rows in groups.items():
+                merging.use(adapter)
+                conditions = self._conditions(images, [jobs[row] for row in rows], canvas)
+                unconditional = self._embeds([""]) if asked.guidance > 1 else None
+                latents[rows] = self._stages.denoise(
+                    starts[rows], image_latents[rows], conditions, unconditional, asked
+                )
+        self._remember(jobs, latents, canvas, temporal)
+        return latents
+
+    def _starts(
+        self, jobs: Sequence[Job], canvas: Canvas, temporal: float
+    ) -> tuple[torch.Tensor, list[Settings]]:
+        """Where every job starts, (N, C, h, w), and its settings from there.
+
+        A rectified flow at sigma is (1 - sigma) target + sigma noise: the previous latents stand
+        for the target, and the list of sigmas is scaled to begin at 1 - temporal.
+        """
+        starts, settings = [], []
+        for job in jobs:
+            start, asked = self._fixed_noise(canvas, job.seed), job.settings
+            before = self._before.get(_key(job, canvas)) if temporal and not job.sample else None
+            if before is not None:
+                sigma = 1.0 - temporal
+                start = temporal * before + sigma * start
+                asked = replace(asked, sigmas=tuple(sigma * value for value in asked.sigmas))
+            starts.append(start)
+            settings.append(asked)
+        return torch.cat(starts), settings
+
+    def _remember(
+        self, jobs: Sequence[Job], latents: torch.Tensor, canvas: Canvas, temporal: float
+    ) -> None:
+        if not temporal:
+            self._before.clear()
+            return
+        for row, job in enumerate(jobs):
+            if job.stream is not None and not job.sample:
+                key = _key(job, canvas)
+                self._before[key] = latents[row : row + 1].clone()
+                self._before.move_to_end(key)
+        while len(self._before) > STREAMS:
+            self._before.popitem(last=False)
+
+    def _conditions(
+        self, images: Sequence[Image], jobs: Sequence[Job], canvas: Canvas
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Prompt embeds, pooled and point tokens of jobs that share their weights."""
+        placed = [
+            canvas.points_to_model(
+                job.request.points,
+                job.request.labels,
+                images[job.image].shape[:2],
+                self._model.info.point_order,  # type: ignore[arg-type]  # BundleInfo validates it
+            )
+            for job in jobs
+        ]
+        points = torch.from_numpy(np.stack([points for points, _ in placed]))
+        labels = torch.from_numpy(np.stack([labels for _, labels in placed]))
+        tokens = self._model.point_tokens(points, labels, len(jobs))
+        prompts = [job.task.prompt_for(job.request.category) for job in jobs]
+        embeds, pooled = self._embeds(prompts, jobs[0].adapter)
+        return embeds, pooled, tokens
+
+    def _embeds(
+        self, prompts: Sequence[str], adapter: Adapter | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """An adapter has one prompt, its own."""
+        model = self._model
+        if adapter is None:
+            embeds, pooled = model.prompts.lookup(prompts)
+        else:
+            embeds = adapter.embeds.expand(len(prompts), -1, -1)
+            pooled = adapter.pooled.expand(len(prompts), -1)
+        return embeds.to(model.device, model.dtype), pooled.to(model.device, model.dtype)
+
+    def _fixed_noise(self, canvas: Canvas, seed: int) -> torch.Tensor:
+        """(1, C, h, w): the same start for every request; the last few are kept."""
+        if (canvas, seed) not in self._noise:
+            while len(self._noise) >= STREAMS:
+                del self._noise[next(iter(self._noise))]
+            noise = self._model.fixed_noise(canvas.height, canvas.width, seed)
+            self._noise[canvas, seed] = noise.to(self._model.device)
+        return self._noise[canvas, seed]
+
+
+def _key(job: Job, canvas: Canvas) -> Hashable:
+    request = job.request
+    return job.stream, request.task, request.category, request.points, request.labels, canvas

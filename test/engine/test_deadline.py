@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is given up, in which order, to hold a deadline."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from diception_ros.engine import Engine, EngineConfig, Options
+from diception_ros.engine.deadline import Costs, Plan, choose, work_of
+from diception_ros.engine.jobs import Job, Settings
+from diception_ros.imaging import Canvas
+from diception_ros.model import make_random_bundle
+from diception_ros.tasks import TASKS, Request
+
+FULL = Canvas(128, 128)
+FOUR = Settings((1.0, 0.75, 0.5, 0.25, 0.0), 1.0)
+
+
+def jobs(count=2, settings=FOUR):
+    return [Job(0, slot, Request("depth"), TASKS["depth"], settings) for slot in range(count)]
+
+
+@pytest.fixture
+def costs():
+    """Ten milliseconds a transformer row at full size, one for everything else."""
+    costs, work = Costs(), work_of(jobs(), Plan(FULL))
+    assert work == {"preprocess": 1, "encode": 1, "denoise": 8, "decode": 2, "postprocess": 2}
+    costs.learn(dict.fromkeys(work, 1.0) | {"denoise": 80.0}, work, FULL)
+    return costs
+
+
+@pytest.mark.parametrize(
+    ("deadline", "plan"),
+    [
+        (100.0, Plan(FULL)),  # 84 ms
+        (60.0, Plan(FULL, 2)),  # 44 ms
+        (30.0, Plan(FULL, 1)),  # 24 ms
+        (20.0, Plan(Canvas(96, 96), 1)),  # 24 * 9 / 16 = 13.5 ms
+        (8.0, Plan(Canvas(64, 64), 1)),  # 6 ms
+        (1.0, Plan(Canvas(64, 64), 1)),  # cannot be held: the cheapest there is
+    ],
+)
+def test_steps_are_given_up_before_size(costs, deadline, plan):
+    assert choose(jobs(), FULL, costs, deadline) == plan
+
+
+def test_guidance_counts_twice():
+    guided = Settings(FOUR.sigmas, 2.0)
+    assert work_of(jobs(1, guided), Plan(FULL))["denoise"] == 8
+    assert work_of(jobs(1, guided), Plan(FULL, 1))["denoise"] == 2
+
+
+def test_without_a_measurement_nothing_is_given_up():
+    assert choose(jobs(), FULL, Costs(), 0.1) == Plan(FULL)
+
+
+def test_the_first_measurement_is_replaced_by_the_second():
+    costs, work = Costs(), {"decode": 1}
+    costs.learn({"decode": 5000.0}, work, FULL)
+    assert costs.estimate(work, FULL) == 5000.0
+    costs.learn({"decode": 10.0}, work, FULL)
+    assert costs.estimate(work, FULL) == 10.0
+    costs.learn({"decode": 20.0}, work, FULL)
+    assert costs.estimate(work, FULL) == pytest.approx(12.0)
+
+
+def test_the_engine_says_what_it_picked(tmp_path):
+    engine = Engine.load(make_random_bundle(tmp_path / "bundle"), EngineConfig(device="cpu"))
+    image, asked = np.zeros((64, 64, 3), np.uint8), [[Request("depth", steps=8)]]
+    free = engine.run([image], asked)
+    assert (free.steps, free.canvas, free.missed) == ({"depth": 8}, (64, 64), False)
+    pressed = engine.run([image], asked, options=Options(deadline_ms=1e-3))
+    assert (pressed.steps, pressed.canvas, pressed.missed) == ({"depth": 1}, (32, 32), True)
+    assert pressed.results[0][0].values.shape == (64, 64)
+    calm = engine.run([image], asked, options=Options(deadline_ms=1e6))
+    assert (calm.steps, calm.canvas, calm.missed) == ({"depth": 8}, (64, 64), False)
