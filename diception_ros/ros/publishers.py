@@ -50,11 +50,12 @@ class Gate:
 
 
 class Publishers:
-    """The node's outputs below its own name. `sync` and `destroy` belong to the executor's thread,
-    the rest to the worker's; both hold the gate."""
+    """The outputs of one camera below the node's name. `sync` and `destroy` belong to the
+    executor's thread, the rest to the worker's; both hold the gate. prefix: before the topics of a
+    camera with a name, for example "front/"."""
 
-    def __init__(self, node: Any, warn: qos.Warn) -> None:
-        self._node, self._warn = node, warn
+    def __init__(self, node: Any, warn: qos.Warn, prefix: str = "") -> None:
+        self._node, self._warn, self._prefix = node, warn, prefix
         self._outputs: tuple[Output, ...] = ()
         self._publishers: dict[str, Any] = {}
         self._label_type = _label_info_type()
@@ -81,6 +82,10 @@ class Publishers:
         self._publishers.clear()
         self._labelled = None
 
+    def name(self, topic: str) -> str:
+        """The topic as people write it: below the node's name."""
+        return f"~/{self._prefix}{topic}"
+
     def wanted(self, parameters: NodeParameters) -> list[Output]:
         """The outputs to make now: those with subscribers, or all with `compute_always`."""
         return [
@@ -105,9 +110,9 @@ class Publishers:
         self._labelled = parameters.categories
         if LABELS not in self._publishers:
             logger.warning(
-                "~/%s is not published because the package vision_msgs is not installed: "
+                "%s is not published because the package vision_msgs is not installed: "
                 "apt install ros-$ROS_DISTRO-vision-msgs",
-                LABELS,
+                self.name(LABELS),
             )
             return
         header = Header(stamp=self._node.get_clock().now().to_msg())
@@ -124,10 +129,10 @@ class Publishers:
     def _create(self, topic: str, kind: Any) -> Any:
         return self._node.create_publisher(
             kind,
-            f"~/{topic}",
+            self.name(topic),
             qos.latched() if topic == LABELS else qos.output(),
             qos_overriding_options=qos.overrides(),
-            event_callbacks=qos.publisher_events(f"~/{topic}", self._warn),
+            event_callbacks=qos.publisher_events(self.name(topic), self._warn),
         )
 
 
