@@ -11,6 +11,7 @@ import typer
 
 from diception_ros.cli import (
     adapt,
+    bag,
     convert,
     demo,
     demo_publish,
@@ -35,6 +36,7 @@ prompts_app.command("add")(prompts.add)
 app.add_typer(prompts_app, name="prompts")
 app.add_typer(scenes.app, name="scenes")
 app.command("infer")(infer.infer)
+app.command("bag")(bag.bag)
 app.command("doctor")(doctor.doctor)
 app.command("convert")(convert.convert)
 app.command("train")(train.train)
