@@ -22,6 +22,8 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from diception_ros.cli import bag_info
+
 if TYPE_CHECKING:
     from diception_ros.evaluation.offline.plan import Plan
     from diception_ros.evaluation.offline.run import Summary
@@ -33,8 +35,11 @@ SHOWN = 20
 
 
 def bag(
-    bags: Annotated[list[Path], typer.Argument(help="rosbag2 (SQLite, MCAP) or ROS 1 bags.")],
-    out: Annotated[Path, typer.Option(help="The .mcap file to write.")],
+    bags: Annotated[
+        list[Path],
+        typer.Argument(help="rosbag2 (SQLite, MCAP) or ROS 1 bags; info BAG... only looks."),
+    ],
+    out: Annotated[Path | None, typer.Option(help="The .mcap file to write.")] = None,
     task: Annotated[
         list[str] | None,
         typer.Option(help="depth, normal, entity, semantic, point or pose; repeatable."),
@@ -69,8 +74,10 @@ def bag(
     batch: Annotated[int, typer.Option(help="Images a pass; 0: what suits the device.")] = 0,
     resume: Annotated[bool, typer.Option(help="Go on with a run that was stopped.")] = False,
 ) -> int:
-    """Run the node's tasks on recorded bags. What cannot be read is named, counted and left out
-    (exit 3); a run that was killed goes on with --resume.
+    """Run the node's tasks on recorded bags; `diception bag info BAG` tells what is in one.
+
+    What cannot be read is named, counted and left out (exit 3); a run that was killed goes on with
+    --resume.
     """
     from diception_ros.cli.inputs import parse_points
     from diception_ros.evaluation.offline.plan import Plan, parameter_values, scale_values
@@ -86,6 +93,10 @@ def bag(
         "device": device,
     }
     values |= {**chosen, **{name: value for name, value in given.items() if value}}
+    if bags[0] == Path("info") and not bags[0].exists():
+        return bag_info.show(bags[1:], camera, values)
+    if out is None:
+        raise ValueError("--out is missing: name the .mcap file to write")
     pixels, labels = parse_points(points)
     console = Console(stderr=True)
     engine, parameters = load(values, lambda line: console.print(line, style="dim"))

@@ -90,27 +90,29 @@ def test_mistakes_are_one_line(bundle, tmp_path, capsys, arguments, words):
 
 def test_killed_in_earnest_without_ros(bundle, tmp_path):
     """kill -9 while it works; then it goes on, and the result is that of one run."""
-    bag = write(tmp_path / "bag", camera_lines(Types(), 400))
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "DICEPTION_PART_SECONDS": "0.1"}
+    bag = write(tmp_path / "bag", camera_lines(Types(), 80))
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "DICEPTION_PART_SECONDS": "0"}
 
-    def start(out):
+    def arguments(out):
         command = ["bag", str(bag), "--out", str(out), "--task", "depth", "--device", "cpu"]
-        more = ["--bundle", str(bundle), "--resume"]
-        return subprocess.Popen(
-            [sys.executable, "-c", WITHOUT_ROS, *command, *more], env=environment
-        )
+        return [*command, "--bundle", str(bundle), "--resume"]
 
-    process = start(tmp_path / "out.mcap")
-    end = time.monotonic() + 120
+    def start():
+        command = [sys.executable, "-c", WITHOUT_ROS, *arguments(tmp_path / "out.mcap")]
+        return subprocess.Popen(command, env=environment)
+
+    process = start()
+    end = time.monotonic() + 400
     while len(parts := list(tmp_path.glob("out.mcap.parts/0*.mcap"))) < 2:
         assert process.poll() is None
         assert time.monotonic() < end
         time.sleep(0.02)
     process.send_signal(signal.SIGKILL)
     process.wait()
+    assert not (tmp_path / "out.mcap").exists()
     assert all(read(part)[DISPARITY] for part in parts)
-    assert start(tmp_path / "out.mcap").wait(120) == 0
-    assert start(tmp_path / "straight.mcap").wait(120) == 0
+    assert start().wait(400) == 0
+    assert run(arguments(tmp_path / "straight.mcap")) == 0
     first, second = read(tmp_path / "out.mcap"), read(tmp_path / "straight.mcap")
     assert first[DISPARITY] == second[DISPARITY]
-    assert len(first[DISPARITY]) == len(first["/diception/frame_report"]) == 400
+    assert len(first[DISPARITY]) == len(first["/diception/frame_report"]) == 80

@@ -165,7 +165,7 @@ class McapFile:
         pending, self._pending = self._pending, _Pending()
         if not pending.data:
             return
-        packed = zstd.compress(pending.data, level=LEVEL)
+        packed = pack(pending.data)
         head = struct.pack(
             "<QQQI", pending.start, pending.end, len(pending.data), zlib.crc32(pending.data)
         )
@@ -276,6 +276,11 @@ class McapFile:
             end,
         )
         return head + records.mapping("<HQ", counts)
+
+
+def pack(data: bytes | bytearray) -> bytes:
+    """As a chunk of messages is packed."""
+    return zstd.compress(data, level=LEVEL)
 
 
 def sync_folder(folder: Path) -> None:

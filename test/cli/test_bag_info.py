@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`diception bag info`."""
+
+from __future__ import annotations
+
+import numpy as np
+from recorded import DEPTH, Line, Types, camera_lines, picture, stamp_of, write
+
+from diception_ros.cli import run
+from diception_ros.evaluation.offline.info import look
+
+IMAGE = "sensor_msgs/msg/Image"
+
+
+def bag_of(tmp_path):
+    types = Types()
+    lines = camera_lines(types, 5)
+    for number in range(5):
+        at = stamp_of(number)
+        depth = types.image(at, np.ones((24, 32), np.float32), "32FC1")
+        lines.append(Line(DEPTH, IMAGE, at, depth))
+        lines.append(Line("/tof", IMAGE, at, types.image(at, np.ones((4, 4), "u2"), "16UC1")))
+        lines.append(Line("/rear/image", IMAGE, at, types.image(at, picture(number))))
+    return write(tmp_path / "bag", lines)
+
+
+def test_what_can_serve_as_what(tmp_path):
+    found = look(bag_of(tmp_path))
+    uses = {one.name: one.use for one in found.topics}
+    assert uses == {
+        "/cam/camera_info": "",
+        "/cam/image": "camera",
+        DEPTH: "reference",
+        "/rear/image": "camera, without /rear/camera_info: no metres",
+        "/tof": "reference",
+    }
+    camera = next(one for one in found.topics if one.name == "/cam/image")
+    assert (camera.messages, round(camera.hz, 1)) == (5, 9.9)
+    assert 2304 * 590 < camera.bytes_per_minute < 2500 * 600
+
+
+def test_the_table_and_the_cost(bundle, tmp_path, capsys):
+    bag = bag_of(tmp_path)
+    assert run(["bag", "info", str(bag)]) == 0
+    text = capsys.readouterr().out
+    assert "/cam/image" in text
+    assert "With --task the cost of a run is told" in text
+    more = ["--task", "depth", "--camera", "/cam/image", f"--bundle={bundle}", "--device=cpu"]
+    assert run(["bag", "info", str(bag), *more]) == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert "depth on 5 images take about 00:00:0" in text
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["bag"]
+
+
+def test_mistakes(tmp_path, capsys):
+    assert run(["bag", "info"]) == 2
+    assert "name at least one bag" in capsys.readouterr().err
+    assert run(["bag", "info", str(tmp_path / "absent")]) == 2
+    assert "absent: no such bag" in capsys.readouterr().err
+    assert run(["bag", str(tmp_path)]) == 2
+    assert "--out is missing" in capsys.readouterr().err
