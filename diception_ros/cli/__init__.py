@@ -11,6 +11,7 @@ import typer
 
 from diception_ros.cli import (
     adapt,
+    bench,
     convert,
     demo,
     demo_publish,
@@ -36,6 +37,7 @@ app.add_typer(prompts_app, name="prompts")
 app.add_typer(scenes.app, name="scenes")
 app.command("infer")(infer.infer)
 app.command("doctor")(doctor.doctor)
+app.command("bench")(bench.bench)
 app.command("convert")(convert.convert)
 app.command("train")(train.train)
 app.command("export")(train.export)
