@@ -40,12 +40,17 @@ def keep_instances(found: Instances, score: float, area: int) -> Instances:
 
 
 def confidence_of(
-    metric: MetricDepth, spread: npt.NDArray[np.float32] | None, max_residual: float
+    metric: MetricDepth,
+    spread: npt.NDArray[np.float32] | None,
+    max_residual: float,
+    error: npt.NDArray[np.float32] | None = None,
 ) -> npt.NDArray[np.uint8]:
-    """(H, W) uint8: 0 where the depth is unknown, else at least 1, less with the residual of the
-    scale fit (0 at max_residual) and with the spread between seeds (0 at SPREAD)."""
-    share = 1 - metric.residual / max_residual if max_residual > 0 else 1.0
-    sure = np.full(metric.valid.shape, max(0.0, share), np.float32)
+    """(H, W) uint8: 0 where the depth is unknown, else at least 1, less with the relative error
+    expected of the scale fit (error (H, W), else its residual; 0 at max_residual) and with the
+    spread between seeds (0 at SPREAD)."""
+    sure = np.ones(metric.valid.shape, np.float32)
+    if max_residual > 0:
+        sure -= np.minimum(1, (metric.residual if error is None else error) / max_residual)
     if spread is not None:
         sure *= np.clip(1 - spread / SPREAD, 0, 1)
     levels = np.maximum(1, np.rint(255 * sure))

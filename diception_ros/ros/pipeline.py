@@ -26,6 +26,7 @@ from diception_ros.ros.publishers import Gate, Publishers
 from diception_ros.ros.requests import Placed, pointed, requests_for
 from diception_ros.ros.scale import ScaleTracker, nearest
 from diception_ros.ros.stages import Stages
+from diception_ros.ros.transforms import FindPose
 from diception_ros.ros.worker import RateLimiter
 from diception_ros.tasks import Disparity, Instances, Request, Result
 
@@ -44,6 +45,7 @@ class Context:
     gate: Gate
     statistics: Statistics
     complain: Complaints
+    find_pose: FindPose
     now_ns: Callable[[], int]
     say: Callable[[str], None]
 
@@ -70,7 +72,7 @@ class Pipeline:
 
     def __init__(self, context: Context) -> None:
         self._context = context
-        self.scale = ScaleTracker()
+        self.scale = ScaleTracker(context.find_pose)
         self._limiters: dict[str, RateLimiter] = defaultdict(RateLimiter)
         self._last_stamp = 0
         self._last_format: tuple[object, ...] = ()
@@ -266,15 +268,16 @@ class Pipeline:
         metric = self.scale.metric(
             depth.values, frame.header, frame.camera, parameters, nearest(references, frame.header)
         )
-        if self.scale.reason:
-            context.complain(f"scale.source {parameters.scale.source}", self.scale.reason)
         if metric is None:
+            context.complain(f"scale.source {parameters.scale.source}", self.scale.reason)
             return answers
         confidence = None
         if any(output.topic == "depth/confidence" for output in wanted):
             request = next(request for request in requests if request.task == "depth")
             spread = self._spread(depth, request, frame, parameters)
-            confidence = confidence_of(metric, spread, parameters.scale.max_residual)
+            confidence = confidence_of(
+                metric, spread, parameters.scale.max_residual, self.scale.error(depth.values)
+            )
         return replace(answers, metric=metric, confidence=confidence)
 
     def _spread(
