@@ -70,11 +70,12 @@ def resized(info: Any, header: Any, width: int, height: int) -> Any:
     described_width, described_height = described_size(info)
     if described_width == 0 or described_height == 0:
         raise ValueError("camera info has no size: width or height is 0")
-    result.k = list(_rescale(info.k, 3, info, (width, height)))
-    result.p = list(_rescale(info.p, 4, info, (width, height)))
+    result.k = np.array(_rescale(info.k, 3, info, (width, height)))
+    result.p = np.array(_rescale(info.p, 4, info, (width, height)))
     result.width, result.height = width, height
     result.binning_x = result.binning_y = 0
-    result.roi = type(info.roi)()
+    result.roi.x_offset = result.roi.y_offset = result.roi.width = result.roi.height = 0
+    result.roi.do_rectify = False
     return result
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Organised point clouds, in the layout that PCL, Nav2 and RViz read."""
+"""Organised point clouds, in the layout that PCL, Nav2 and RViz read. No ROS here."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from sensor_msgs.msg import PointCloud2, PointField
 
-from diception_ros.ros.messages import set_data
+from diception_ros.ros.content import POINT_CLOUD, POINT_FIELD, Content
 
-FIELDS = {"f4": PointField.FLOAT32, "u4": PointField.UINT32}
+FLOAT32, UINT32 = 7, 6
+"""sensor_msgs/PointField's constants."""
+FIELDS = {"f4": FLOAT32, "u4": UINT32}
 NORMALS = ("normal_x", "normal_y", "normal_z")
 
 
@@ -35,7 +36,8 @@ def cloud_message(
         None if label is None else label[cut, cut],
     )
     height, width = table.shape
-    message = PointCloud2(
+    return Content(
+        POINT_CLOUD,
         header=header,
         height=height,
         width=width,
@@ -43,10 +45,9 @@ def cloud_message(
         is_bigendian=sys.byteorder == "big",
         point_step=table.itemsize,
         row_step=table.itemsize * width,
+        data=np.ascontiguousarray(table).reshape(-1).view(np.uint8),
         is_dense=bool(np.isfinite(points[cut, cut, 2]).all()),
     )
-    set_data(message, table.view(np.uint8))
-    return message
 
 
 def cloud_table(
@@ -82,14 +83,14 @@ def packed_colour(rgb: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
 def _field(name: str, layout: np.dtype[Any]) -> Any:
     assert layout.fields is not None
     kind, offset = layout.fields[name][:2]
-    return PointField(name=name, offset=offset, datatype=FIELDS[kind.str[1:]], count=1)
+    return Content(POINT_FIELD, name=name, offset=offset, datatype=FIELDS[kind.str[1:]], count=1)
 
 
 def read_points(message: Any) -> npt.NDArray[np.float32]:
     """PointCloud2 with float32 x, y, z -> (N, 3) float32, only finite points.
     ValueError for a cloud without them or with truncated data."""
     offsets = {field.name: field for field in message.fields}
-    wrong = [n for n in "xyz" if n not in offsets or offsets[n].datatype != PointField.FLOAT32]
+    wrong = [n for n in "xyz" if n not in offsets or offsets[n].datatype != FLOAT32]
     if wrong:
         raise ValueError(f"expected float32 fields x, y, z; wrong or missing: {', '.join(wrong)}")
     count, step = message.width * message.height, message.point_step

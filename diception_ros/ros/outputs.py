@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The table of topics: what each needs and how its message is made from one frame's answers."""
+"""The table of topics: what each needs and how its message is made from one frame's answers. No
+ROS here."""
 
 from __future__ import annotations
 
@@ -10,12 +11,17 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 
 from diception_ros.geometry import Intrinsics
-from diception_ros.ros import interfaces
 from diception_ros.ros.camera import Located
 from diception_ros.ros.cloud import cloud_message
+from diception_ros.ros.content import (
+    CAMERA_INFO,
+    IMAGE,
+    INSTANCE_ARRAY,
+    KEYPOINT_ARRAY,
+    POINT_CLOUD,
+)
 from diception_ros.ros.messages import image_message, instance_array, keypoint_array
 from diception_ros.ros.parameters import NodeParameters
 from diception_ros.ros.scale import Reference
@@ -91,7 +97,7 @@ class Output:
     with a scale source. build gives its messages, none when the frame has nothing for it."""
 
     topic: str
-    type: Any
+    type: str
     tasks: tuple[str, ...]
     build: Build
     metric: bool = False
@@ -218,23 +224,23 @@ def build_picture(answers: Answers, task: str) -> Sequence[Any]:
 
 
 OUTPUTS: tuple[Output, ...] = (
-    Output("depth/image", Image, ("depth",), build_depth, metric=True),
-    Output("depth/camera_info", CameraInfo, ("depth",), build_camera_info, metric=True),
-    Output("depth/confidence", Image, ("depth",), build_confidence, metric=True),
-    Output("disparity_relative/image", Image, ("depth",), build_disparity),
-    Output("depth/image_color", Image, ("depth",), partial(build_colour, task="depth")),
-    Output("normals/image", Image, ("normal",), build_normals),
-    Output("normals/image_color", Image, ("normal",), partial(build_colour, task="normal")),
-    Output("entity/mask", Image, ("entity",), build_ids),
-    Output("entity/image_color", Image, ("entity",), partial(build_colour, task="entity")),
-    Output("semantic/mask", Image, ("semantic",), partial(build_classes, which=0)),
-    Output("semantic/confidence", Image, ("semantic",), partial(build_classes, which=1)),
-    Output("semantic/image_color", Image, ("semantic",), build_class_colour),
-    Output("point/mask", Image, ("point",), build_mask),
-    Output("pose/keypoints", interfaces.KeypointArray, ("pose",), build_keypoints),
-    Output("pose/image_color", Image, ("pose",), partial(build_colour, task="pose")),
-    Output("instances", interfaces.InstanceArray, ("entity", "semantic"), build_instances),
-    Output("points", PointCloud2, ("depth",), build_points, metric=True),
+    Output("depth/image", IMAGE, ("depth",), build_depth, metric=True),
+    Output("depth/camera_info", CAMERA_INFO, ("depth",), build_camera_info, metric=True),
+    Output("depth/confidence", IMAGE, ("depth",), build_confidence, metric=True),
+    Output("disparity_relative/image", IMAGE, ("depth",), build_disparity),
+    Output("depth/image_color", IMAGE, ("depth",), partial(build_colour, task="depth")),
+    Output("normals/image", IMAGE, ("normal",), build_normals),
+    Output("normals/image_color", IMAGE, ("normal",), partial(build_colour, task="normal")),
+    Output("entity/mask", IMAGE, ("entity",), build_ids),
+    Output("entity/image_color", IMAGE, ("entity",), partial(build_colour, task="entity")),
+    Output("semantic/mask", IMAGE, ("semantic",), partial(build_classes, which=0)),
+    Output("semantic/confidence", IMAGE, ("semantic",), partial(build_classes, which=1)),
+    Output("semantic/image_color", IMAGE, ("semantic",), build_class_colour),
+    Output("point/mask", IMAGE, ("point",), build_mask),
+    Output("pose/keypoints", KEYPOINT_ARRAY, ("pose",), build_keypoints),
+    Output("pose/image_color", IMAGE, ("pose",), partial(build_colour, task="pose")),
+    Output("instances", INSTANCE_ARRAY, ("entity", "semantic"), build_instances),
+    Output("points", POINT_CLOUD, ("depth",), build_points, metric=True),
 )
 
 
@@ -248,15 +254,15 @@ def user_outputs(task: Task) -> tuple[Output, ...]:
     """The topics of a task of one's own, by the kind of its result."""
     name, names = task.name, (task.name,)
     if task.result is Colours:
-        return (Output(f"{name}/image_color", Image, names, partial(build_picture, task=name)),)
+        return (Output(f"{name}/image_color", IMAGE, names, partial(build_picture, task=name)),)
     kinds: dict[type, tuple[str, Build]] = {
         Mask: ("mask", partial(build_mask, task=name)),
         Disparity: ("image", partial(build_disparity, task=name)),
         Instances: ("mask", partial(build_ids, task=name)),
     }
     leaf, build = kinds[task.result]
-    colour = Output(f"{name}/image_color", Image, names, partial(build_colour, task=name))
-    return (Output(f"{name}/{leaf}", Image, names, build), colour)
+    colour = Output(f"{name}/image_color", IMAGE, names, partial(build_colour, task=name))
+    return (Output(f"{name}/{leaf}", IMAGE, names, build), colour)
 
 
 def needed_tasks(wanted: Sequence[Output], parameters: NodeParameters) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ import logging
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
@@ -15,20 +15,22 @@ import numpy.typing as npt
 
 from diception_ros.engine import Engine, Outcome
 from diception_ros.ros.camera import intrinsics, resized, stamp_ns
-from diception_ros.ros.diagnostics import Complaints, Statistics
 from diception_ros.ros.filters import confidence_of, keep
 from diception_ros.ros.images import to_rgb
-from diception_ros.ros.inputs import Incoming, Inputs
 from diception_ros.ros.messages import frame_report
 from diception_ros.ros.outputs import Answers, Frame, Output, needed_tasks
 from diception_ros.ros.parameters import NodeParameters
-from diception_ros.ros.publishers import Gate, Publishers
 from diception_ros.ros.requests import Placed, pointed, requests_for
 from diception_ros.ros.scale import ScaleTracker, nearest
 from diception_ros.ros.stages import Stages
 from diception_ros.ros.transforms import FindPose
 from diception_ros.ros.worker import RateLimiter
 from diception_ros.tasks import Disparity, Instances, Request, Result
+
+if TYPE_CHECKING:  # at run time no ROS is needed here: diception bag works with this, too
+    from diception_ros.ros.diagnostics import Complaints, Statistics
+    from diception_ros.ros.inputs import Incoming, Inputs
+    from diception_ros.ros.publishers import Gate, Publishers
 
 logger = logging.getLogger(__name__)
 CLOUD = "points"
