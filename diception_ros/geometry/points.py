@@ -18,7 +18,12 @@ def depth_to_points(depth: Float, intrinsics: Intrinsics) -> Float:
     depth's size is not the camera's.
     """
     check_size(depth, intrinsics)
-    return intrinsics.rays() * depth[..., None]
+    points = np.empty((*depth.shape, 3), np.float32)
+    across, down = intrinsics.slopes()
+    np.multiply(depth, across, out=points[..., 0])
+    np.multiply(depth, down[:, None], out=points[..., 1])
+    points[..., 2] = depth
+    return points
 
 
 def project(points: Float, camera: Intrinsics) -> Float:

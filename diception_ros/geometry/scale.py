@@ -136,10 +136,12 @@ def smooth_fit(old: ScaleFit, new: ScaleFit, share: float) -> ScaleFit:
 def relative_error(disparity: Float, fit: ScaleFit) -> Float:
     """Expected relative error (H, W) of the metres: the residual, growing with the distance from
     the disparities that the fit has seen, as a line's error does."""
-    low, high = fit.span
-    outside = np.maximum(0, np.maximum(low - disparity, disparity - high))
-    grown = 1 + 2 * outside / max(high - low, 1e-6)
-    return np.asarray(np.float32(fit.residual) * grown.astype(np.float32), np.float32)
+    low, high = np.float32(fit.span[0]), np.float32(fit.span[1])
+    outside = np.clip(disparity, low, high)
+    np.abs(np.subtract(disparity, outside, out=outside), out=outside)
+    outside *= np.float32(2 * fit.residual / max(high - low, 1e-6))
+    outside += np.float32(fit.residual)
+    return outside
 
 
 def refused(coverage: float, reason: str) -> ScaleFit:
@@ -202,8 +204,12 @@ def apply_scale(
     else:
         (scale, shift), residual = fit, 0.0
     values = disparity.values if isinstance(disparity, Disparity) else disparity
-    inverse = scale * values.astype(np.float32) + shift
-    valid = np.isfinite(inverse) & (inverse >= 1 / max_m) & (inverse <= 1 / min_m)
-    meters = np.full(values.shape, np.nan, np.float32)
-    np.divide(1.0, inverse, out=meters, where=valid)
+    # Few passes over the pixels, all in place: memory is what this takes its time for.
+    meters = np.multiply(values, np.float32(scale), dtype=np.float32)
+    meters += np.float32(shift)
+    valid = meters >= np.float32(1 / max_m)  # false for NaN
+    valid &= meters <= np.float32(1 / min_m)
+    with np.errstate(divide="ignore"):
+        np.reciprocal(meters, out=meters)
+    np.copyto(meters, np.nan, where=~valid)
     return MetricDepth(meters, valid, residual)
