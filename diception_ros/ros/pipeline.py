@@ -34,6 +34,7 @@ if TYPE_CHECKING:  # at run time no ROS is needed here: diception bag works with
 
 logger = logging.getLogger(__name__)
 CLOUD = "points"
+PICTURE = "image_color"
 
 
 @dataclass(frozen=True)
@@ -295,14 +296,18 @@ class Pipeline:
         return np.std(values, axis=0) if len(values) > 1 else None
 
     def _publish(self, answers: Answers, wanted: Sequence[Output]) -> bool:
-        """Builds the messages, then publishes them together; False if the node was deactivated."""
+        """Builds the messages and publishes them together, pictures for people after the data that
+        the robot waits for; False if the node was deactivated."""
         context = self._context
-        built = [(output, self._build(output, answers)) for output in wanted]
-        with context.gate.held() as is_open:
-            if is_open:
+        pictures = [output for output in wanted if output.topic.endswith(PICTURE)]
+        for group in ([output for output in wanted if output not in pictures], pictures):
+            built = [(output, self._build(output, answers)) for output in group]
+            with context.gate.held() as is_open:
+                if not is_open:
+                    return False
                 for output, messages in built:
                     context.publishers.publish(output, messages)
-        return is_open
+        return True
 
     def _build(self, output: Output, answers: Answers) -> Sequence[Any]:
         """The output's messages; one that fails is named and leaves the others alone."""
