@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from rcl_interfaces.msg import (
@@ -15,7 +15,7 @@ from rcl_interfaces.msg import (
 from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException
 from rclpy.parameter import Parameter
 
-from diception_ros.ros.parameters import START, NodeParameters, Spec, from_values, specs
+from diception_ros.ros.parameters import START, NodeParameters, Spec, from_values
 
 Check = Callable[[NodeParameters, set[str]], None]
 """check(new, changed names): ValueError refuses the change with its reason."""
@@ -62,40 +62,36 @@ def descriptor(spec: Spec) -> Any:
     return result
 
 
-def read(node: Any, tasks: Sequence[str], changes: Sequence[Any] = ()) -> NodeParameters:
-    """The node's parameters, with some rclpy Parameters changed. ValueError if they do not fit."""
-    values = {
-        spec.name: node.get_parameter(spec.name).value
-        for spec in specs(tasks)
-        if node.has_parameter(spec.name)
-    }
-    values.update({item.name: item.value for item in ours(changes, tasks)})
+def read(node: Any, names: Collection[str], changes: Sequence[Any] = ()) -> NodeParameters:
+    """The parameters of these names, with some rclpy Parameters changed. ValueError if they do not
+    fit."""
+    values = {name: node.get_parameter(name).value for name in names if node.has_parameter(name)}
+    values.update({item.name: item.value for item in ours(changes, names)})
     return from_values(values)
 
 
-def answer(node: Any, tasks: Sequence[str], changes: Sequence[Any], check: Check) -> Any:
+def answer(node: Any, names: Collection[str], changes: Sequence[Any], check: Check) -> Any:
     """SetParametersResult for a change: all of it is checked as one, and refused with a reason."""
     for item in changes:
         if item.type_ == Parameter.Type.NOT_SET:
             return SetParametersResult(successful=False, reason=f"{item.name} cannot be unset")
     changed = {
         item.name
-        for item in ours(changes, tasks)
+        for item in ours(changes, names)
         if node.has_parameter(item.name)  # rclpy asks while a parameter is being declared, too
         and _values_differ(node.get_parameter(item.name).value, item.value)
     }
     if not changed:
         return SetParametersResult(successful=True)
     try:
-        check(read(node, tasks, changes), changed)
+        check(read(node, names, changes), changed)
     except ValueError as error:
         return SetParametersResult(successful=False, reason=str(error))
     return SetParametersResult(successful=True)
 
 
-def ours(changes: Sequence[Any], tasks: Sequence[str]) -> list[Any]:
+def ours(changes: Sequence[Any], names: Collection[str]) -> list[Any]:
     """Those of the changes that are parameters of this package, not of rclpy."""
-    names = {spec.name for spec in specs(tasks)}
     return [item for item in changes if item.name in names]
 
 

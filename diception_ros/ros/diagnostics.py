@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the node knows about itself, and its DiagnosticArray."""
+"""What is counted, complained about and made of it: the entries of /diagnostics."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 
 WINDOW = 5.0
 """Seconds that rates and percentiles look back."""
@@ -84,12 +84,14 @@ class Statistics:
         self._counts: Counter[str] = Counter()
         self._reported = 0
         self._first: float | None = None
+        self._last: float | None = None
 
     def received(self) -> None:
         with self._lock:
             self._counts["received"] += 1
-            self._first = self._clock() if self._first is None else self._first
-            self._received.append(self._clock())
+            self._last = self._clock()
+            self._first = self._last if self._first is None else self._first
+            self._received.append(self._last)
             self._trim()
 
     def answered(self, latency_ms: float, age_ms: float) -> None:
@@ -113,6 +115,11 @@ class Statistics:
             total = sum(self._counts[f"dropped: {cause}"] for cause in DROPS)
             since, self._reported = total - self._reported, total
         return since
+
+    def silence(self) -> float:
+        """Seconds since the last image; infinite before the first."""
+        with self._lock:
+            return self._clock() - self._last if self._last is not None else float("inf")
 
     def snapshot(self) -> dict[str, float]:
         """Rates in Hz, percentiles in ms over WINDOW seconds, counts since the start."""
@@ -153,7 +160,7 @@ class Health:
 
 
 def judge(
-    state: str, cause: str, complaint: str, rates: Mapping[str, float], target: float
+    state: str, cause: str, complaint: str, rates: Mapping[str, Any], target: float
 ) -> Health:
     """Turns "ready" into "degraded" when there is a complaint or the output is too slow."""
     if state == "ready" and complaint:
@@ -177,9 +184,9 @@ def memory() -> dict[str, object]:
     return values
 
 
-def diagnostic_array(stamp: Any, name: str, hardware: str, health: Health) -> Any:
-    """Health -> DiagnosticArray with one status."""
-    status = DiagnosticStatus(
+def diagnostic_status(name: str, hardware: str, health: Health) -> Any:
+    """Health -> DiagnosticStatus."""
+    return DiagnosticStatus(
         level=LEVELS[health.state],
         name=name,
         message=f"{health.state}: {health.cause}" if health.cause else health.state,
@@ -189,9 +196,6 @@ def diagnostic_array(stamp: Any, name: str, hardware: str, health: Health) -> An
             for key, value in {"state": health.state, **health.values}.items()
         ],
     )
-    message = DiagnosticArray(status=[status])
-    message.header.stamp = stamp
-    return message
 
 
 def _text(value: object) -> str:

@@ -96,30 +96,37 @@ class LargeInput:
 
 
 class Inputs:
-    """Subscribes on construction. Callbacks only store; the worker thread reads the newest."""
+    """Subscribes on construction. Callbacks only store; the worker thread reads the newest.
+    prefix: before the topics of a camera with a name, for example "front/"."""
 
     def __init__(
-        self, node: Any, transport: str, on_image: Callable[[Incoming], None], warn: qos.Warn
+        self,
+        node: Any,
+        transport: str,
+        on_image: Callable[[Incoming], None],
+        warn: qos.Warn,
+        prefix: str = "",
     ) -> None:
         self.camera_infos = CameraInfos()
         self.references: deque[Reference] = deque(maxlen=REFERENCES)
         self.prompts: Prompts | None = None
         self._node, self._warn, self._on_image = node, warn, on_image
         self._subscriptions: list[Any] = []
-        image = str(node.resolve_topic_name("image"))
+        self._prefix = prefix
+        image = str(node.resolve_topic_name(f"{prefix}image"))
         self.image_topic = f"{image}/compressed" if transport == "compressed" else image
-        self.info_topic = info_topic(node, image)
+        self.info_topic = info_topic(node, image, prefix)
         kind = CompressedImage if transport == "compressed" else Image
         self._large = [LargeInput(node, self.image_topic, kind, self._image, warn)]
         self._subscribe(self.info_topic, CameraInfo, self.camera_infos.add, qos.sensor())
         for topic, kind in (("reference/depth", Image), ("reference/points", PointCloud2)):
-            name = str(node.resolve_topic_name(topic))
+            name = str(node.resolve_topic_name(f"{prefix}{topic}"))
             store = self._store_reference(name)
-            self._large.append(LargeInput(node, topic, kind, store, warn))
+            self._large.append(LargeInput(node, f"{prefix}{topic}", kind, store, warn))
         self._subscribe(
-            "point_prompts", interfaces.PointPrompts, self._point_prompts, qos.prompts()
+            f"{prefix}point_prompts", interfaces.PointPrompts, self._point_prompts, qos.prompts()
         )
-        self._subscribe("point_click", PointStamped, self._click, qos.prompts())
+        self._subscribe(f"{prefix}point_click", PointStamped, self._click, qos.prompts())
 
     def adapt(self) -> None:
         """Follows the publishers' reliability; for the executor's thread, now and then."""
@@ -157,21 +164,22 @@ class Inputs:
         return store
 
     def _point_prompts(self, message: Any) -> None:
-        topic = str(self._node.resolve_topic_name("point_prompts"))
+        topic = str(self._node.resolve_topic_name(f"{self._prefix}point_prompts"))
         try:
             self.prompts = read_prompts(message, topic)
         except ValueError as error:
             self._warn(topic, str(error))
 
     def _click(self, message: Any) -> None:
-        topic = str(self._node.resolve_topic_name("point_click"))
+        topic = str(self._node.resolve_topic_name(f"{self._prefix}point_click"))
         self.prompts = Prompts(topic, ((float(message.point.x), float(message.point.y)),), (1,))
 
 
-def info_topic(node: Any, image_topic: str) -> str:
+def info_topic(node: Any, image_topic: str, prefix: str = "") -> str:
     """The camera info beside the image, unless `camera_info` was remapped by name."""
-    remapped = str(node.resolve_topic_name("camera_info"))
-    if remapped != str(node.resolve_topic_name("camera_info", only_expand=True)):
+    name = f"{prefix}camera_info"
+    remapped = str(node.resolve_topic_name(name))
+    if remapped != str(node.resolve_topic_name(name, only_expand=True)):
         return remapped
     return sibling_topic(image_topic)
 

@@ -61,8 +61,11 @@ def plan(parameters: NodeParameters) -> Plan:
     bundle = bundle_path(parameters, EMBEDDED_BUNDLE)
     info = read_bundle_info(bundle)
     prompts = read_prompts(bundle / "prompts.safetensors")
-    found = Plan(bundle, info, prompts, task_table(parameters))
-    return with_adapters(found, parameters.adapters)
+    found = with_adapters(Plan(bundle, info, prompts, task_table(parameters)), parameters.adapters)
+    clash = [name for name in parameters.cameras if name in RESERVED or name in found.tasks]
+    if clash:
+        raise ValueError(f"cameras: the name '{clash[0]}' belongs to other parameters or topics")
+    return found
 
 
 def with_adapters(found: Plan, paths: Sequence[str]) -> Plan:

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The lifecycle node of one camera."""
+"""The lifecycle node of one camera, or of several on one engine."""
 
 from __future__ import annotations
 
 import logging
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from functools import wraps
 from typing import Any
@@ -15,19 +16,19 @@ from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 
 from diception_ros.ros import declare
-from diception_ros.ros.diagnostics import (
-    Complaints,
-    Health,
-    Statistics,
-    diagnostic_array,
-    judge,
-    memory,
-)
+from diception_ros.ros.health import statuses
 from diception_ros.ros.loading import Plan, plan
 from diception_ros.ros.logs import bridge, unbridge
-from diception_ros.ros.parameters import CONFIGURE, NodeParameters, specs, task_specs
+from diception_ros.ros.parameters import (
+    CONFIGURE,
+    NodeParameters,
+    Spec,
+    camera_specs,
+    is_per_camera,
+    specs,
+)
 from diception_ros.ros.session import Session
-from diception_ros.tasks import TASKS
+from diception_ros.ros.stream import Notes
 
 logger = logging.getLogger(__name__)
 EXIT_PATIENCE = 10.0
@@ -60,10 +61,9 @@ class DiceptionNode(LifecycleNode):  # type: ignore[misc]  # rclpy is not typed
         self._log_bridge = bridge(self.get_logger())  # type: ignore[no-untyped-call]
         self._session: Session | None = None
         self._cause = ""
-        self._task_names: tuple[str, ...] = tuple(TASKS)
-        self._statistics = Statistics()
-        self._complain = Complaints(logger.warning)
-        self._refused_at_start = declare.declare(self, specs())
+        self._notes: dict[str, Notes] = defaultdict(lambda: Notes(logger.warning))
+        self._declared: dict[str, Spec] = {}
+        self._refused_at_start = self._declare(specs())
         self.add_on_set_parameters_callback(self._check_change)
         self.add_post_set_parameters_callback(self._apply_change)
         self._health = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
@@ -88,8 +88,9 @@ class DiceptionNode(LifecycleNode):  # type: ignore[misc]  # rclpy is not typed
         except ValueError as error:
             return self._fail("configure", str(error))
         self._cause = ""
-        self._complain.clear()
-        self._session = Session(self, parameters, found, self._statistics, self._complain)
+        for notes in self._notes.values():
+            notes.complain.clear()
+        self._session = Session(self, parameters, found, self._notes)
         logger.info(
             "configured: %s from %s, tasks %s",
             found.info.name,
@@ -150,29 +151,39 @@ class DiceptionNode(LifecycleNode):  # type: ignore[misc]  # rclpy is not typed
         """What the parameters ask for, checked against the bundle. ValueError with the cause."""
         if self._refused_at_start:
             raise ValueError("; ".join(self._refused_at_start.values()))
-        found = plan(declare.read(self, self._task_names))
-        refused = self._declare_tasks(found)
+        found = plan(declare.read(self, self._declared))
+        refused = self._declare_found(found)
         if refused:
             self._refused_at_start = refused
             raise ValueError("; ".join(refused.values()))
-        return found, found.resolve(declare.read(self, self._task_names))
+        return found, found.resolve(declare.read(self, self._declared))
 
-    def _declare_tasks(self, found: Plan) -> dict[str, str]:
-        """Each task has parameters; what was wrong with those given at start, by name."""
-        gone = [name for name in self._task_names if name not in found.tasks]
-        declare.undeclare(self, [spec.name for spec in task_specs(gone)])
-        self._task_names = tuple(found.tasks)
-        return declare.declare(self, specs(self._task_names))
+    def _declare_found(self, found: Plan) -> dict[str, str]:
+        """Each task and each camera has parameters; what was wrong with those given at start, by
+        name."""
+        parameters = declare.read(self, self._declared)
+        return self._declare([*specs(tuple(found.tasks)), *camera_specs(parameters)])
+
+    def _declare(self, wanted: Sequence[Spec]) -> dict[str, str]:
+        """Declares these and takes all others back."""
+        names = {spec.name: spec for spec in wanted}
+        declare.undeclare(self, [name for name in self._declared if name not in names])
+        self._declared = names
+        return declare.declare(self, wanted)
 
     def _check_change(self, changes: Sequence[Any]) -> Any:
-        return declare.answer(self, self._task_names, changes, self._check_parameters)
+        return declare.answer(self, self._declared, changes, self._check_parameters)
 
     def _check_parameters(self, new: NodeParameters, changed: set[str]) -> None:
         """ValueError refuses the change."""
+        for name in sorted(changed):
+            own = f"{new.cameras[0]}.{name}" if new.cameras else ""
+            if is_per_camera(name) and own in self._declared:
+                raise ValueError(f"{name}: each camera has its own, set for example {own}")
         session = self._session
         if session is None:
             return
-        late = [spec.name for spec in specs() if spec.when == CONFIGURE and spec.name in changed]
+        late = [name for name in self._declared if self._is_late(name) and name in changed]
         if late:
             raise ValueError(
                 f"{late[0]} takes effect at configure: deactivate and clean up the node first"
@@ -180,24 +191,27 @@ class DiceptionNode(LifecycleNode):  # type: ignore[misc]  # rclpy is not typed
         found = session.planned(new.adapters) if "adapters" in changed else session.plan
         found.resolve(new)
 
+    def _is_late(self, name: str) -> bool:
+        return self._declared[name].when == CONFIGURE
+
     def _apply_change(self, changes: Sequence[Any]) -> None:
         for item in changes:
             self._refused_at_start.pop(item.name, None)
         session = self._session
-        if session is None or not declare.ours(changes, self._task_names):
+        if session is None or not declare.ours(changes, self._declared):
             return
         named = {item.name for item in changes}
-        adapters = declare.read(self, self._task_names).adapters
+        adapters = declare.read(self, self._declared).adapters
         if "adapters" in named and adapters != session.settings.adapters:
             self._change_adapters(session, adapters)
-        session.apply(session.plan.resolve(declare.read(self, self._task_names)))
+        session.apply(session.plan.resolve(declare.read(self, self._declared)))
 
     def _change_adapters(self, session: Session, adapters: Sequence[str]) -> None:
         try:
             session.plan = session.planned(adapters)
         except ValueError as error:  # a file has changed since the check
             logger.error("%s", error)
-        for complaint in self._declare_tasks(session.plan).values():
+        for complaint in self._declare_found(session.plan).values():
             logger.warning("%s; its default is used", complaint)
 
     def _state(self) -> tuple[str, str]:
@@ -210,36 +224,12 @@ class DiceptionNode(LifecycleNode):  # type: ignore[misc]  # rclpy is not typed
 
     def _report_health(self) -> None:
         state, cause = self._state()
-        session, rates = self._session, self._statistics.snapshot()
-        if session is not None:
-            session.adapt()
-        target = session.settings.target_rate if session is not None else 0.0
-        judged = judge(state, cause, self._complain.recent(), rates, target)
-        values = {"target rate (Hz)": target, **rates, **self._engine_values(), **memory()}
-        engine = session.loading.engine if session is not None else None
-        message = diagnostic_array(
-            self.get_clock().now().to_msg(),
-            self.get_fully_qualified_name().lstrip("/"),
-            engine.device_name if engine is not None else "",
-            Health(judged.state, judged.cause, values),
-        )
+        if self._session is not None:
+            self._session.adapt()
+        name = self.get_fully_qualified_name().lstrip("/")
+        message = DiagnosticArray(status=statuses(name, state, cause, self._session, self._notes))
+        message.header.stamp = self.get_clock().now().to_msg()
         self._health.publish(message)
-
-    def _engine_values(self) -> dict[str, object]:
-        session = self._session
-        if session is None:
-            return {}
-        values: dict[str, object] = {
-            "bundle": session.plan.info.name,
-            "tasks": ", ".join(session.settings.tasks),
-            "scale source": session.settings.scale.source,
-        }
-        engine, pipeline = session.loading.engine, session.pipeline
-        if engine is not None:
-            values |= {"device": engine.device_name, "graphs": engine.graph_state}
-        if pipeline is not None and session.settings.metric:
-            values["scale residual"] = pipeline.scale.residual
-        return values
 
 
 def main(args: list[str] | None = None) -> None:

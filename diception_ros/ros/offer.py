@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -40,7 +39,7 @@ def resolve(
     categories = parameters.categories
     if "semantic" in names:
         categories = _resolve_categories(categories, able["semantic"])
-    return dataclasses.replace(parameters, tasks=names, categories=categories)
+    return parameters.with_offer(tasks=names, categories=categories)
 
 
 def answers(task: Task, prompts: Sequence[str]) -> tuple[str, ...]:

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The table of topics: what each needs and how its message is made from one frame's answers."""
+"""The table of topics: what each needs and how its message is made from one frame's answers. No
+ROS here."""
 
 from __future__ import annotations
 
@@ -10,12 +11,17 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 
 from diception_ros.geometry import Intrinsics
-from diception_ros.ros import interfaces
 from diception_ros.ros.camera import Located
 from diception_ros.ros.cloud import cloud_message
+from diception_ros.ros.content import (
+    CAMERA_INFO,
+    IMAGE,
+    INSTANCE_ARRAY,
+    KEYPOINT_ARRAY,
+    POINT_CLOUD,
+)
 from diception_ros.ros.messages import image_message, instance_array, keypoint_array
 from diception_ros.ros.parameters import NodeParameters
 from diception_ros.ros.scale import Reference
@@ -65,21 +71,30 @@ class Answers:
         """Positions of all pixels, None without metres."""
         if self.metric is None or self.frame.camera is None:
             return None
-        return Located.from_depth(self.metric, self.frame.camera)
+        return Located(self.metric.meters, self.frame.camera)
 
     @cached_property
     def classes(self) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
         """Class ids and confidences, both (H, W) uint8; where classes overlap the surer wins."""
         shape = self.frame.rgb.shape[:2]
+        if len(self.semantic) == 1:
+            ((class_id, found),) = self.semantic.items()
+            confidence = levels(found)[found.ids]
+            return (confidence > 0).view(np.uint8) * np.uint8(class_id), confidence
         ids, confidence = np.zeros(shape, np.uint8), np.zeros(shape, np.uint8)
         for class_id, found in self.semantic.items():
-            scores = np.zeros(int(found.ids.max(initial=0)) + 1, np.uint8)
-            for item in found.instances:
-                scores[item.id] = max(1, round(255 * item.score))
-            score = scores[found.ids]
+            score = levels(found)[found.ids]
             wins = score > confidence
             ids[wins], confidence[wins] = class_id, score[wins]
         return ids, confidence
+
+
+def levels(found: Instances) -> npt.NDArray[np.uint8]:
+    """Confidence 1..255 by instance id, 0 for none."""
+    scores = np.zeros(int(found.ids.max(initial=0)) + 1, np.uint8)
+    for item in found.instances:
+        scores[item.id] = max(1, round(255 * item.score))
+    return scores
 
 
 Build = Callable[[Answers], Sequence[Any]]
@@ -91,7 +106,7 @@ class Output:
     with a scale source. build gives its messages, none when the frame has nothing for it."""
 
     topic: str
-    type: Any
+    type: str
     tasks: tuple[str, ...]
     build: Build
     metric: bool = False
@@ -218,23 +233,23 @@ def build_picture(answers: Answers, task: str) -> Sequence[Any]:
 
 
 OUTPUTS: tuple[Output, ...] = (
-    Output("depth/image", Image, ("depth",), build_depth, metric=True),
-    Output("depth/camera_info", CameraInfo, ("depth",), build_camera_info, metric=True),
-    Output("depth/confidence", Image, ("depth",), build_confidence, metric=True),
-    Output("disparity_relative/image", Image, ("depth",), build_disparity),
-    Output("depth/image_color", Image, ("depth",), partial(build_colour, task="depth")),
-    Output("normals/image", Image, ("normal",), build_normals),
-    Output("normals/image_color", Image, ("normal",), partial(build_colour, task="normal")),
-    Output("entity/mask", Image, ("entity",), build_ids),
-    Output("entity/image_color", Image, ("entity",), partial(build_colour, task="entity")),
-    Output("semantic/mask", Image, ("semantic",), partial(build_classes, which=0)),
-    Output("semantic/confidence", Image, ("semantic",), partial(build_classes, which=1)),
-    Output("semantic/image_color", Image, ("semantic",), build_class_colour),
-    Output("point/mask", Image, ("point",), build_mask),
-    Output("pose/keypoints", interfaces.KeypointArray, ("pose",), build_keypoints),
-    Output("pose/image_color", Image, ("pose",), partial(build_colour, task="pose")),
-    Output("instances", interfaces.InstanceArray, ("entity", "semantic"), build_instances),
-    Output("points", PointCloud2, ("depth",), build_points, metric=True),
+    Output("depth/image", IMAGE, ("depth",), build_depth, metric=True),
+    Output("depth/camera_info", CAMERA_INFO, ("depth",), build_camera_info, metric=True),
+    Output("depth/confidence", IMAGE, ("depth",), build_confidence, metric=True),
+    Output("disparity_relative/image", IMAGE, ("depth",), build_disparity),
+    Output("depth/image_color", IMAGE, ("depth",), partial(build_colour, task="depth")),
+    Output("normals/image", IMAGE, ("normal",), build_normals),
+    Output("normals/image_color", IMAGE, ("normal",), partial(build_colour, task="normal")),
+    Output("entity/mask", IMAGE, ("entity",), build_ids),
+    Output("entity/image_color", IMAGE, ("entity",), partial(build_colour, task="entity")),
+    Output("semantic/mask", IMAGE, ("semantic",), partial(build_classes, which=0)),
+    Output("semantic/confidence", IMAGE, ("semantic",), partial(build_classes, which=1)),
+    Output("semantic/image_color", IMAGE, ("semantic",), build_class_colour),
+    Output("point/mask", IMAGE, ("point",), build_mask),
+    Output("pose/keypoints", KEYPOINT_ARRAY, ("pose",), build_keypoints),
+    Output("pose/image_color", IMAGE, ("pose",), partial(build_colour, task="pose")),
+    Output("instances", INSTANCE_ARRAY, ("entity", "semantic"), build_instances),
+    Output("points", POINT_CLOUD, ("depth",), build_points, metric=True),
 )
 
 
@@ -248,15 +263,15 @@ def user_outputs(task: Task) -> tuple[Output, ...]:
     """The topics of a task of one's own, by the kind of its result."""
     name, names = task.name, (task.name,)
     if task.result is Colours:
-        return (Output(f"{name}/image_color", Image, names, partial(build_picture, task=name)),)
+        return (Output(f"{name}/image_color", IMAGE, names, partial(build_picture, task=name)),)
     kinds: dict[type, tuple[str, Build]] = {
         Mask: ("mask", partial(build_mask, task=name)),
         Disparity: ("image", partial(build_disparity, task=name)),
         Instances: ("mask", partial(build_ids, task=name)),
     }
     leaf, build = kinds[task.result]
-    colour = Output(f"{name}/image_color", Image, names, partial(build_colour, task=name))
-    return (Output(f"{name}/{leaf}", Image, names, build), colour)
+    colour = Output(f"{name}/image_color", IMAGE, names, partial(build_colour, task=name))
+    return (Output(f"{name}/{leaf}", IMAGE, names, build), colour)
 
 
 def needed_tasks(wanted: Sequence[Output], parameters: NodeParameters) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ No ROS here: `declare.py` carries these to rclpy, tests and tools read them with
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -29,6 +30,18 @@ ALL = "all"
 """In `tasks` and `categories`: everything that the bundle can answer."""
 MAX_CATEGORIES = 255
 """Class ids are 8 bit and 0 is the background."""
+CAMERA_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
+PER_CAMERA = (
+    "image_transport",
+    "max_rate",
+    "target_rate",
+    "max_age",
+    "min_depth",
+    "max_depth",
+    "output.",
+    "scale.",
+)
+"""Parameters (or groups of them) that every camera of `cameras` has for itself."""
 
 
 @dataclass(frozen=True)
@@ -122,6 +135,15 @@ class ReferenceScale:
         unit="m and quaternion",
     )
 
+    use_tf: bool = parameter(
+        False, "source reference: take the extrinsics from TF instead; needs tf2_ros."
+    )
+    min_coverage: float = parameter(
+        0.001,
+        "source reference: least share of the image's pixels that must have a reference.",
+        bounds=(0.0, 1.0),
+    )
+
 
 @dataclass(frozen=True)
 class GroundPlane:
@@ -143,6 +165,11 @@ class GroundPlane:
         unit="rad",
         bounds=(-3.2, 3.2),
     )
+    frame: str = parameter(
+        "",
+        "source ground_plane: TF frame on the floor with z up, for example base_footprint; then "
+        "height, pitch and roll come from TF. Needs tf2_ros.",
+    )
 
 
 @dataclass(frozen=True)
@@ -156,8 +183,16 @@ class ScaleParameters:
     )
     smoothing: float = parameter(
         0.0,
-        "Share of the last fit kept in the new one: 0 takes each fit as it is, 0.9 is slow.",
+        "Share of the last fit kept in the new one where both agree within their noise: 0 takes "
+        "each fit as it is, 0.9 is slow.",
         bounds=(0.0, 0.99),
+    )
+    period: float = parameter(
+        0.0,
+        "Time between two fits; 0 fits every frame. Relative disparity is normalised per image, so "
+        "an old fit is only as good as the scene is still.",
+        unit="s",
+        bounds=(0.0, 3600.0),
     )
     max_residual: float = parameter(
         0.25, "A fit with a larger relative residual is not used.", bounds=(0.0, 10.0)
@@ -238,6 +273,24 @@ class NodeParameters:
     image_transport: str = parameter(
         "raw", "raw takes image, compressed image/compressed.", choices=TRANSPORTS, when=CONFIGURE
     )
+    cameras: tuple[str, ...] = parameter(
+        (),
+        "Several cameras on one engine: their names, which come before their topics (front/image, "
+        "~/front/points) and parameters (front.scale.source). Empty: one camera without a name.",
+        when=CONFIGURE,
+    )
+    cameras_per_pass: int = parameter(
+        0,
+        "Most cameras whose frames share one pass of the network, by turns when more wait; 0: all. "
+        "A GPU is fastest with all, on a CPU 1 gives each frame the least delay.",
+        bounds=(0, 64),
+    )
+    batch_wait: float = parameter(
+        0.01,
+        "How long a frame waits for those of the other cameras, to share a pass with them.",
+        unit="s",
+        bounds=(0.0, 1.0),
+    )
     tasks: tuple[str, ...] = parameter(
         (ALL,),
         "Tasks on offer, all: every one of the bundle; the topics of the others do not exist.",
@@ -284,6 +337,7 @@ class NodeParameters:
     cloud: CloudParameters = field(default_factory=CloudParameters)
     filter: FilterParameters = field(default_factory=FilterParameters)
     per_task: Mapping[str, TaskParameters] = field(default_factory=dict)
+    per_camera: Mapping[str, NodeParameters] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         check_ranges(self)
@@ -291,6 +345,17 @@ class NodeParameters:
 
     def of_task(self, name: str) -> TaskParameters:
         return self.per_task.get(name, TaskParameters())
+
+    def of_camera(self, name: str) -> NodeParameters:
+        """All parameters as they apply to one camera; "" is the only one, which has no name."""
+        return self.per_camera.get(name, self)
+
+    def with_offer(self, **changes: Any) -> NodeParameters:
+        """Changed for the node and for each of its cameras."""
+        cameras = {
+            name: dataclasses.replace(camera, **changes) for name, camera in self.per_camera.items()
+        }
+        return dataclasses.replace(self, **changes, per_camera=cameras)
 
     def offers(self, task: str) -> bool:
         return task in self.tasks or ALL in self.tasks
@@ -321,11 +386,46 @@ def task_specs(names: Sequence[str]) -> tuple[Spec, ...]:
     return tuple(spec for name in names for spec in _specs(TaskParameters, f"{name}."))
 
 
+def camera_specs(parameters: NodeParameters) -> tuple[Spec, ...]:
+    """Those of the cameras; their defaults are the values of the node's own."""
+    return tuple(
+        dataclasses.replace(spec, name=f"{camera}.{name}", default=value)
+        for camera in parameters.cameras
+        for name, value, spec in _values(parameters, "")
+        if is_per_camera(name)
+    )
+
+
+def is_per_camera(name: str) -> bool:
+    """Whether each camera has its own of this parameter (named without the camera)."""
+    return name.startswith(tuple(item for item in PER_CAMERA if item.endswith("."))) or (
+        name in PER_CAMERA
+    )
+
+
 def from_values(values: Mapping[str, Any]) -> NodeParameters:
     """ROS names and values, those missing at their default -> NodeParameters.
     ValueError says which value is wrong and why; unknown names are ignored."""
     rest = {key: _plain(value) for key, value in values.items()}
+    found = _node_parameters(rest)
+    cameras = {}
+    for camera in found.cameras:
+        own = {
+            key[len(camera) + 1 :]: value
+            for key, value in rest.items()
+            if key.startswith(f"{camera}.")
+        }
+        try:
+            cameras[camera] = _node_parameters({**rest, **own, "cameras": ()})
+        except ValueError as error:
+            raise ValueError(f"camera {camera}: {error}") from error
+    return dataclasses.replace(found, per_camera=cameras)
+
+
+def _node_parameters(rest: Mapping[str, Any]) -> NodeParameters:
+    """Of plain values, those of the cameras left out."""
     owners = {name.partition(".")[0] for name in rest if name.partition(".")[2]}
+    owners -= set(rest.get("cameras", ()))
     nested = {spec.name.partition(".")[0] for spec in _specs(NodeParameters, "")}
     tasks = {
         owner: _build(TaskParameters, f"{owner}.", rest)
@@ -367,7 +467,12 @@ def check_together(parameters: NodeParameters) -> None:
 
 
 def _check_names(parameters: NodeParameters) -> None:
-    for name in ("tasks", "categories", "adapters"):
+    for name in parameters.cameras:
+        if not CAMERA_NAME.fullmatch(name):
+            raise ValueError(
+                f"cameras: '{name}' is no name: expected letters, digits and _, a letter first"
+            )
+    for name in ("tasks", "categories", "adapters", "cameras"):
         values = getattr(parameters, name)
         if len(set(values)) != len(values):
             raise ValueError(f"{name}: a name is given twice in {', '.join(values)}")

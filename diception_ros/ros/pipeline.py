@@ -1,44 +1,40 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One image from its slot to its outputs. Runs in the worker thread, one frame at a time."""
+"""One camera's images before and after the engine. Runs in the worker thread."""
 
 from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
-from diception_ros.engine import Adapter, Engine, Outcome
+from diception_ros.engine import Engine, Outcome
 from diception_ros.ros.camera import intrinsics, resized, stamp_ns
-from diception_ros.ros.diagnostics import Complaints, Statistics
 from diception_ros.ros.filters import confidence_of, keep
 from diception_ros.ros.images import to_rgb
-from diception_ros.ros.inputs import Incoming, Inputs
 from diception_ros.ros.messages import frame_report
 from diception_ros.ros.outputs import Answers, Frame, Output, needed_tasks
 from diception_ros.ros.parameters import NodeParameters
-from diception_ros.ros.publishers import Gate, Publishers
 from diception_ros.ros.requests import Placed, pointed, requests_for
 from diception_ros.ros.scale import ScaleTracker, nearest
 from diception_ros.ros.stages import Stages
+from diception_ros.ros.transforms import FindPose
 from diception_ros.ros.worker import RateLimiter
 from diception_ros.tasks import Disparity, Instances, Request, Result
 
+if TYPE_CHECKING:  # at run time no ROS is needed here: diception bag works with this, too
+    from diception_ros.ros.diagnostics import Complaints, Statistics
+    from diception_ros.ros.inputs import Incoming, Inputs
+    from diception_ros.ros.publishers import Gate, Publishers
+
 logger = logging.getLogger(__name__)
 CLOUD = "points"
-
-
-@dataclass(frozen=True)
-class InForce:
-    """What applies to a frame as a whole: the parameters and the adapters they name, by task."""
-
-    parameters: NodeParameters
-    adapters: Mapping[str, Adapter]
+PICTURE = "image_color"
 
 
 @dataclass(frozen=True)
@@ -52,32 +48,46 @@ class Context:
     gate: Gate
     statistics: Statistics
     complain: Complaints
-    in_force: Callable[[], InForce]
+    find_pose: FindPose
     now_ns: Callable[[], int]
     say: Callable[[str], None]
 
 
+@dataclass(frozen=True)
+class Asked:
+    """A frame with what the engine is asked about it, and for which outputs."""
+
+    frame: Frame
+    tasks: tuple[str, ...]
+    wanted: tuple[Output, ...]
+    placed: tuple[Placed, ...]
+    parameters: NodeParameters
+    clock: Stages
+
+    @property
+    def requests(self) -> list[Request]:
+        return [item.request for item in self.placed]
+
+
 class Pipeline:
-    """Handles frames; keeps what lasts from one to the next: rates, the scale, the last stamp."""
+    """Handles the frames of one camera; keeps what lasts from one to the next: rates, the scale,
+    the last stamp."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
-        self.scale = ScaleTracker()
+        self.scale = ScaleTracker(context.find_pose)
         self._limiters: dict[str, RateLimiter] = defaultdict(RateLimiter)
         self._last_stamp = 0
         self._last_format: tuple[object, ...] = ()
 
-    def handle(self, incoming: Incoming) -> None:
-        """Answers one image, or counts why not."""
+    def prepare(self, incoming: Incoming, parameters: NodeParameters) -> Asked | None:
+        """What to ask about one image; None, and counted why, when nothing is to be asked."""
         context, clock = self._context, Stages(incoming.received)
-        in_force = context.in_force()
-        parameters = in_force.parameters
-        self._sync_adapters(in_force.adapters)
         self._notice_changes(incoming)
         with context.gate.held() as is_open:
             wanted = context.publishers.wanted(parameters) if is_open else []
         if not self._in_time(incoming, parameters):
-            return
+            return None
         try:
             with clock.stage("convert"):
                 tasks, wanted = self._due(wanted, parameters)
@@ -85,47 +95,38 @@ class Pipeline:
         except ValueError as error:
             context.complain(incoming.topic, str(error))
             context.statistics.dropped("bad input")
-            return
-        if frame is None:
+            return None
+        asked = self._asked(frame, tasks, wanted, parameters, clock) if frame is not None else None
+        if asked is None:
             context.statistics.idle()
-            return
-        self._answer(frame, tasks, self._possible(wanted, frame), parameters, clock)
+        return asked
 
-    def _answer(
+    def finish(self, asked: Asked, results: Sequence[Result], outcome: Outcome) -> None:
+        """Publishes what the engine has found."""
+        clock = asked.clock
+        clock.add(outcome.stages)
+        answers = self._answers(asked, results)
+        with clock.stage("scale"):
+            answers = self._with_metric(answers, asked.wanted, asked.requests)
+        with clock.stage("publish"):
+            published = self._publish(answers, asked.wanted)
+        if published:
+            self._count_rates(asked.tasks, asked.wanted, asked.parameters)
+            self._report(asked, outcome)
+
+    def _asked(
         self,
         frame: Frame,
         tasks: Sequence[str],
         wanted: Sequence[Output],
         parameters: NodeParameters,
         clock: Stages,
-    ) -> None:
-        context = self._context
-        tasks = [task for task in tasks if task in needed_tasks(wanted, parameters)]
-        placed = self._requests(tasks, frame, parameters)
-        requests = [item.request for item in placed]
-        if not requests:
-            context.statistics.idle()
-            return
-        outcome = context.engine.run([frame.rgb], [requests], seed=parameters.seed)
-        clock.add(outcome.stages)
-        answers = self._answers(frame, placed, outcome.results[0], parameters)
-        with clock.stage("scale"):
-            answers = self._with_metric(answers, wanted, requests)
-        with clock.stage("publish"):
-            published = self._publish(answers, wanted)
-        if published:
-            self._count_rates(tasks, wanted, parameters)
-            self._report(answers, tasks, outcome, clock)
-
-    def _sync_adapters(self, wanted: Mapping[str, Adapter]) -> None:
-        """Loads and unloads in the engine, here because nobody waits for it between two frames."""
-        engine = self._context.engine
-        for name, adapter in engine.adapters.items():
-            if adapter is not wanted.get(name):
-                engine.unload_adapter(name)
-        for name, adapter in wanted.items():
-            if name not in engine.adapters:
-                engine.load_adapter(adapter)
+    ) -> Asked | None:
+        possible = self._possible(wanted, frame)
+        needed = needed_tasks(possible, parameters)
+        due = tuple(task for task in tasks if task in needed)
+        placed = tuple(self._requests(due, frame, parameters))
+        return Asked(frame, due, tuple(possible), placed, parameters, clock) if placed else None
 
     def _notice_changes(self, incoming: Incoming) -> None:
         """Time that jumps back (a bag in a loop) and a new size, encoding or frame id."""
@@ -247,22 +248,16 @@ class Pipeline:
                     context.complain(prompts.topic, str(error))
         return kept
 
-    def _answers(
-        self,
-        frame: Frame,
-        placed: Sequence[Placed],
-        results: Sequence[Result],
-        parameters: NodeParameters,
-    ) -> Answers:
+    def _answers(self, asked: Asked, results: Sequence[Result]) -> Answers:
         by_task: dict[str, Result] = {}
         semantic: dict[int, Instances] = {}
-        for item, result in zip(placed, results, strict=True):
-            kept = keep(result, parameters)
+        for item, result in zip(asked.placed, results, strict=True):
+            kept = keep(result, asked.parameters)
             if item.class_id and isinstance(kept, Instances):
                 semantic[item.class_id] = kept
             else:
                 by_task[item.request.task] = kept
-        return Answers(frame, parameters, by_task, semantic)
+        return Answers(asked.frame, asked.parameters, by_task, semantic)
 
     def _with_metric(
         self, answers: Answers, wanted: Sequence[Output], requests: Sequence[Request]
@@ -276,15 +271,16 @@ class Pipeline:
         metric = self.scale.metric(
             depth.values, frame.header, frame.camera, parameters, nearest(references, frame.header)
         )
-        if self.scale.reason:
-            context.complain(f"scale.source {parameters.scale.source}", self.scale.reason)
         if metric is None:
+            context.complain(f"scale.source {parameters.scale.source}", self.scale.reason)
             return answers
         confidence = None
         if any(output.topic == "depth/confidence" for output in wanted):
             request = next(request for request in requests if request.task == "depth")
             spread = self._spread(depth, request, frame, parameters)
-            confidence = confidence_of(metric, spread, parameters.scale.max_residual)
+            confidence = confidence_of(
+                metric, spread, parameters.scale.max_residual, self.scale.error(depth.values)
+            )
         return replace(answers, metric=metric, confidence=confidence)
 
     def _spread(
@@ -300,37 +296,42 @@ class Pipeline:
         return np.std(values, axis=0) if len(values) > 1 else None
 
     def _publish(self, answers: Answers, wanted: Sequence[Output]) -> bool:
-        """Builds the messages, then publishes them together; False if the node was deactivated."""
+        """Builds the messages and publishes them together, pictures for people after the data that
+        the robot waits for; False if the node was deactivated."""
         context = self._context
-        built = [(output, self._build(output, answers)) for output in wanted]
-        with context.gate.held() as is_open:
-            if is_open:
+        pictures = [output for output in wanted if output.topic.endswith(PICTURE)]
+        for group in ([output for output in wanted if output not in pictures], pictures):
+            built = [(output, self._build(output, answers)) for output in group]
+            with context.gate.held() as is_open:
+                if not is_open:
+                    return False
                 for output, messages in built:
                     context.publishers.publish(output, messages)
-        return is_open
+        return True
 
     def _build(self, output: Output, answers: Answers) -> Sequence[Any]:
         """The output's messages; one that fails is named and leaves the others alone."""
         try:
             return output.build(answers)
         except Exception as error:
-            logger.debug("~/%s failed", output.topic, exc_info=True)
-            self._context.complain(f"~/{output.topic}", f"{type(error).__name__}: {error}")
+            topic = self._context.publishers.name(output.topic)
+            logger.debug("%s failed", topic, exc_info=True)
+            self._context.complain(topic, f"{type(error).__name__}: {error}")
             return ()
 
-    def _report(
-        self, answers: Answers, tasks: Sequence[str], outcome: Outcome, clock: Stages
-    ) -> None:
-        context, header = self._context, answers.frame.header
+    def _report(self, asked: Asked, outcome: Outcome) -> None:
+        context, header, clock = self._context, asked.frame.header, asked.clock
         age_ms = (context.now_ns() - stamp_ns(header)) * 1e-6
         context.statistics.answered(clock.total_ms(), age_ms)
+        if outcome.batch > len(asked.placed):
+            clock.add_rest("other cameras")
         message = frame_report(
             header,
-            tasks,
+            asked.tasks,
             clock.durations,
             age_ms=age_ms,
             batch=outcome.batch,
-            steps=max(outcome.steps.values(), default=0),
+            steps=max((outcome.steps[task] for task in asked.tasks), default=0),
             graph=outcome.graph,
             dropped=context.statistics.dropped_since_report(),
         )

@@ -11,8 +11,10 @@ from typing import Any
 
 from std_msgs.msg import Header
 
-from diception_ros.ros import interfaces, qos
+from diception_ros.ros import qos
+from diception_ros.ros.content import FRAME_REPORT, LABEL_INFO
 from diception_ros.ros.messages import label_info
+from diception_ros.ros.native import class_of, native
 from diception_ros.ros.outputs import Output, all_outputs
 from diception_ros.ros.parameters import NodeParameters
 from diception_ros.tasks import Task
@@ -50,11 +52,12 @@ class Gate:
 
 
 class Publishers:
-    """The node's outputs below its own name. `sync` and `destroy` belong to the executor's thread,
-    the rest to the worker's; both hold the gate."""
+    """The outputs of one camera below the node's name. `sync` and `destroy` belong to the
+    executor's thread, the rest to the worker's; both hold the gate. prefix: before the topics of a
+    camera with a name, for example "front/"."""
 
-    def __init__(self, node: Any, warn: qos.Warn) -> None:
-        self._node, self._warn = node, warn
+    def __init__(self, node: Any, warn: qos.Warn, prefix: str = "") -> None:
+        self._node, self._warn, self._prefix = node, warn, prefix
         self._outputs: tuple[Output, ...] = ()
         self._publishers: dict[str, Any] = {}
         self._label_type = _label_info_type()
@@ -63,8 +66,8 @@ class Publishers:
     def sync(self, parameters: NodeParameters, tasks: Mapping[str, Task]) -> None:
         """Creates what the parameters offer of these tasks and destroys what they no longer do."""
         self._outputs = all_outputs(tasks)
-        offered = {output.topic: output.type for output in self._offered(parameters)}
-        offered[REPORT] = interfaces.FrameReport
+        offered = {output.topic: class_of(output.type) for output in self._offered(parameters)}
+        offered[REPORT] = class_of(FRAME_REPORT)
         if "semantic" in parameters.tasks and self._label_type is not None:
             offered[LABELS] = self._label_type
         for topic in [topic for topic in self._publishers if topic not in offered]:
@@ -81,6 +84,10 @@ class Publishers:
         self._publishers.clear()
         self._labelled = None
 
+    def name(self, topic: str) -> str:
+        """The topic as people write it: below the node's name."""
+        return f"~/{self._prefix}{topic}"
+
     def wanted(self, parameters: NodeParameters) -> list[Output]:
         """The outputs to make now: those with subscribers, or all with `compute_always`."""
         return [
@@ -92,11 +99,11 @@ class Publishers:
     def publish(self, output: Output, messages: Sequence[Any]) -> None:
         if output.topic in self._publishers:
             for message in messages:
-                self._publishers[output.topic].publish(message)
+                self._publishers[output.topic].publish(native(message))
 
     def publish_report(self, message: Any) -> None:
         if REPORT in self._publishers:
-            self._publishers[REPORT].publish(message)
+            self._publishers[REPORT].publish(native(message))
 
     def publish_labels(self, parameters: NodeParameters) -> None:
         """The latched class list, when it is new. Says once which package is missing."""
@@ -105,14 +112,14 @@ class Publishers:
         self._labelled = parameters.categories
         if LABELS not in self._publishers:
             logger.warning(
-                "~/%s is not published because the package vision_msgs is not installed: "
+                "%s is not published because the package vision_msgs is not installed: "
                 "apt install ros-$ROS_DISTRO-vision-msgs",
-                LABELS,
+                self.name(LABELS),
             )
             return
         header = Header(stamp=self._node.get_clock().now().to_msg())
         message = label_info(header, parameters.categories, parameters.filter.instance_score)
-        self._publishers[LABELS].publish(message)
+        self._publishers[LABELS].publish(native(message))
 
     def _offered(self, parameters: NodeParameters) -> list[Output]:
         return [output for output in self._outputs if output.offered(parameters)]
@@ -124,17 +131,16 @@ class Publishers:
     def _create(self, topic: str, kind: Any) -> Any:
         return self._node.create_publisher(
             kind,
-            f"~/{topic}",
+            self.name(topic),
             qos.latched() if topic == LABELS else qos.output(),
             qos_overriding_options=qos.overrides(),
-            event_callbacks=qos.publisher_events(f"~/{topic}", self._warn),
+            event_callbacks=qos.publisher_events(self.name(topic), self._warn),
         )
 
 
 def _label_info_type() -> Any | None:
     """vision_msgs/LabelInfo, None where vision_msgs is not installed."""
     try:
-        from vision_msgs.msg import LabelInfo
+        return class_of(LABEL_INFO)
     except ImportError:
         return None
-    return LabelInfo

@@ -5,11 +5,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
-from diception_ros.ros.inputs import Prompts
 from diception_ros.ros.outputs import Frame
 from diception_ros.ros.parameters import NodeParameters
 from diception_ros.tasks import Request, Task
+
+if TYPE_CHECKING:  # at run time no ROS is needed here
+    from diception_ros.ros.inputs import Prompts
 
 
 @dataclass(frozen=True)

@@ -5,47 +5,42 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from diception_ros.ros.diagnostics import Complaints, Statistics
+from diception_ros.ros.batch import Batch, InForce
 from diception_ros.ros.images import backend
-from diception_ros.ros.inputs import Incoming, Inputs
+from diception_ros.ros.inputs import Incoming
 from diception_ros.ros.loading import Loading, Plan, loader, with_adapters
 from diception_ros.ros.parameters import NodeParameters
-from diception_ros.ros.pipeline import Context, InForce, Pipeline
-from diception_ros.ros.publishers import Gate, Publishers
-from diception_ros.ros.worker import Worker
+from diception_ros.ros.publishers import Gate
+from diception_ros.ros.stream import Notes, Stream
+from diception_ros.ros.transforms import Transforms
+from diception_ros.ros.worker import Slots, Worker
 
 logger = logging.getLogger(__name__)
 
 
 class Session:
-    """One configured camera. Called by the executor's thread; `_loaded` by the loading thread.
+    """One engine and its cameras. Called by the executor's thread; `_loaded` by the loading thread.
 
-    What is in force is replaced as a whole and read once per frame, so changes apply between
-    frames.
+    What is in force is replaced as a whole and read once per pass, so changes apply between
+    frames. notes: by the cameras' names.
     """
 
     def __init__(
-        self,
-        node: Any,
-        parameters: NodeParameters,
-        plan: Plan,
-        statistics: Statistics,
-        complain: Complaints,
+        self, node: Any, parameters: NodeParameters, plan: Plan, notes: Mapping[str, Notes]
     ) -> None:
         self.plan = plan
         self._in_force = InForce(parameters, plan.adapters)
-        self.pipeline: Pipeline | None = None
-        self._node, self._statistics, self._complain = node, statistics, complain
         self._lock = threading.RLock()
         self._gate = Gate()
-        self._topics_out = Publishers(node, complain)
-        self._topics_out.sync(parameters, plan.tasks)
-        self._topics_in: Inputs | None = None
-        self._worker: Worker[Incoming] | None = None
-        self._last_worker: Worker[Incoming] | None = None
+        self._find_pose = Transforms(node)
+        names = parameters.cameras or ("",)
+        self.streams = {name: Stream(node, name, notes[name], self._gate) for name in names}
+        self._sync_topics()
+        self._slots: Slots[Incoming] | None = None
+        self._worker: Worker[Any] | None = None
         logger.info("images are converted by %s", backend().name)
         self.loading = Loading(loader(parameters, plan), self._loaded)
 
@@ -70,10 +65,10 @@ class Session:
     def apply(self, parameters: NodeParameters) -> None:
         """New parameters, from the next frame on; topics come and go with them."""
         with self._gate.held():
-            self._topics_out.sync(parameters, self.plan.tasks)
             self._in_force = InForce(parameters, self.plan.adapters)
+            self._sync_topics()
             if self.active:
-                self._topics_out.publish_labels(parameters)
+                self._publish_labels()
 
     def activate(self) -> None:
         """Subscribes, and starts to work as soon as the engine is ready. RuntimeError with the
@@ -81,41 +76,44 @@ class Session:
         if self.loading.state == "error":
             raise RuntimeError(self.loading.cause)
         with self._lock:
-            self._topics_in = Inputs(
-                self._node, self.settings.image_transport, self._on_image, self._complain
-            )
+            try:
+                for name, stream in self.streams.items():
+                    stream.subscribe(self.settings.of_camera(name), self._on_image)
+            except ValueError:
+                self._unsubscribe()
+                raise
             self._gate.open()
-            self._topics_out.publish_labels(self.settings)
+            self._publish_labels()
             self._start_work()
 
     def deactivate(self) -> None:
         """Unsubscribes and stops at once; what a frame in work still gives is not published."""
         with self._lock:
             self._gate.shut()
-            if self._worker is not None:
-                self._worker.stop()
-                self._last_worker = self._worker
-            if self._topics_in is not None:
-                self._topics_in.destroy()
-            self._worker = self._topics_in = self.pipeline = None
+            if self._slots is not None:
+                self._slots.close()
+            self._slots = None
+            self._unsubscribe()
 
     def adapt(self) -> None:
         """Lets the subscriptions follow their publishers' reliability."""
         with self._lock:
-            if self._topics_in is not None:
-                self._topics_in.adapt()
+            for stream in self.streams.values():
+                if stream.topics_in is not None:
+                    stream.topics_in.adapt()
 
     def close(self) -> None:
         """Takes the topics back and frees the engine."""
         self.deactivate()
         with self._gate.held():
-            self._topics_out.destroy()
+            for stream in self.streams.values():
+                stream.topics_out.destroy()
         self.loading.abandon()
 
     def join(self, timeout: float) -> bool:
         """Waits, after `close`, for the load or the frame in work, each at most `timeout` seconds;
         True when all work has ended."""
-        worked = self._last_worker is None or self._last_worker.join(timeout)
+        worked = self._worker is None or self._worker.join(timeout)
         return self.loading.join(timeout) and worked
 
     def _loaded(self) -> None:
@@ -124,31 +122,46 @@ class Session:
                 self._start_work()
 
     def _start_work(self) -> None:
-        engine, inputs = self.loading.engine, self._topics_in
-        if engine is None or inputs is None or self._worker is not None:
+        engine = self.loading.engine
+        if engine is None or self._slots is not None:
             return
-        context = Context(
-            engine=engine,
-            inputs=inputs,
-            publishers=self._topics_out,
-            gate=self._gate,
-            statistics=self._statistics,
-            complain=self._complain,
-            in_force=lambda: self._in_force,
-            now_ns=lambda: int(self._node.get_clock().now().nanoseconds),
-            say=logger.info,
+        pipelines = {
+            name: stream.start(engine, self._find_pose, logger.info)
+            for name, stream in self.streams.items()
+        }
+        batch = Batch(engine, pipelines, lambda: self._in_force, self._failed)
+        slots: Slots[Incoming] = Slots(tuple(self.streams))
+        self._slots = slots
+        self._worker = Worker(
+            lambda: slots.take(self.settings.cameras_per_pass, self.settings.batch_wait),
+            batch.handle,
+            self._all_failed,
+            "diception worker",
         )
-        self.pipeline = Pipeline(context)
-        self._worker = Worker(self.pipeline.handle, self._failed, "diception worker")
 
-    def _on_image(self, incoming: Incoming) -> None:
-        self._statistics.received()
-        worker = self._worker
-        if worker is None:
-            self._statistics.dropped("loading")
-        elif worker.slot.put(incoming):
-            self._statistics.dropped("newer frame")
+    def _sync_topics(self) -> None:
+        for name, stream in self.streams.items():
+            stream.topics_out.sync(self.settings.of_camera(name), self.plan.tasks)
 
-    def _failed(self, error: Exception) -> None:
-        self._statistics.dropped("failed")
-        self._complain("~/frame_report", f"a frame failed: {error}")
+    def _publish_labels(self) -> None:
+        for name, stream in self.streams.items():
+            stream.topics_out.publish_labels(self.settings.of_camera(name))
+
+    def _unsubscribe(self) -> None:
+        for stream in self.streams.values():
+            stream.unsubscribe()
+
+    def _on_image(self, camera: str, incoming: Incoming) -> None:
+        statistics, slots = self.streams[camera].notes.statistics, self._slots
+        statistics.received()
+        if slots is None:
+            statistics.dropped("loading")
+        elif slots.put(camera, incoming):
+            statistics.dropped("newer frame")
+
+    def _failed(self, camera: str, error: Exception) -> None:
+        self.streams[camera].failed(error)
+
+    def _all_failed(self, error: Exception) -> None:
+        for stream in self.streams.values():
+            stream.failed(error)

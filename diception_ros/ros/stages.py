@@ -24,6 +24,10 @@ class Stages:
     def add(self, stages: Mapping[str, float]) -> None:
         self.durations.update(stages)
 
+    def add_rest(self, name: str) -> None:
+        """Everything until now that no stage has counted: time spent on others."""
+        self.durations[name] = max(0.0, self.total_ms() - sum(self.durations.values()))
+
     def total_ms(self) -> float:
         """From arrival until now."""
         return 1000 * (time.monotonic() - self._received)

@@ -1,46 +1,63 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Newest frame wins: one slot, one thread. No ROS, no queue that can grow."""
+"""Newest frame wins: one slot per camera, one thread. No ROS, no queue that can grow."""
 
 from __future__ import annotations
 
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
+SILENT = 1.0
+"""Seconds after which a source that said nothing is not waited for."""
 
 
-class Slot(Generic[T]):
-    """Holds one item; a newer one takes its place."""
+class Slots(Generic[T]):
+    """Holds one item of each source; a newer one takes its place.
 
-    def __init__(self) -> None:
+    Sources take turns: the one whose last turn is longest ago comes first, so that none starves
+    however many others speak, and however much more often.
+    """
+
+    def __init__(
+        self, sources: Sequence[str] = ("",), clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._condition = threading.Condition()
-        self._item: T | None = None
+        self._clock = clock
+        self._turns = list(sources)
+        self._items: dict[str, T] = {}
+        self._since: dict[str, float] = {}
+        self._came: dict[str, float] = {}
         self._closed = False
 
-    def put(self, item: T) -> bool:
+    def put(self, source: str, item: T) -> bool:
         """Stores the item; True if an older one was thrown away for it."""
         with self._condition:
-            replaced = self._item is not None
-            self._item = item
+            replaced = source in self._items
+            self._items[source] = item
+            self._came[source] = self._clock()
+            self._since.setdefault(source, self._came[source])
             self._condition.notify()
         return replaced
 
-    def take(self) -> T | None:
-        """Waits for an item; None once the slot is closed."""
+    def take(self, limit: int = 0, wait: float = 0.0) -> list[tuple[str, T]] | None:
+        """Waits for an item, then at most `wait` seconds from its coming for those of the other
+        sources; the items of at most `limit` sources (0: all) whose turn it is. None once closed.
+        """
         with self._condition:
-            self._condition.wait_for(lambda: self._item is not None or self._closed)
-            item, self._item = self._item, None
-        return None if self._closed else item
-
-    def clear(self) -> bool:
-        """Throws the waiting item away; True if there was one."""
-        with self._condition:
-            had, self._item = self._item is not None, None
-        return had
+            self._condition.wait_for(lambda: bool(self._items) or self._closed)
+            while not self._closed and (left := self._wait_for_others(limit, wait)) > 0:
+                self._condition.wait(left)
+            if self._closed:
+                return None
+            turn = [source for source in self._turns if source in self._items][: limit or None]
+            self._turns = [source for source in self._turns if source not in turn] + turn
+            for source in turn:
+                del self._since[source]
+            return [(source, self._items.pop(source)) for source in turn]
 
     def close(self) -> None:
         """Lets `take` return None from now on."""
@@ -48,24 +65,31 @@ class Slot(Generic[T]):
             self._closed = True
             self._condition.notify_all()
 
+    def _wait_for_others(self, limit: int, wait: float) -> float:
+        """Seconds that are worth waiting. Sources that are silent are not waited for."""
+        now = self._clock()
+        expected = sum(now - came < SILENT for came in self._came.values())
+        if len(self._items) >= min(expected, limit or expected):
+            return 0.0
+        return min(self._since.values()) + wait - now
+
 
 class Worker(Generic[T]):
-    """One thread that handles the newest item of its slot, one after the other.
+    """One thread that handles what `take` gives, one after the other, until that is None.
 
     An exception in `handle` is logged with its trace and given to `failed`; the thread goes on.
     """
 
     def __init__(
-        self, handle: Callable[[T], None], failed: Callable[[Exception], None], name: str
+        self,
+        take: Callable[[], T | None],
+        handle: Callable[[T], None],
+        failed: Callable[[Exception], None],
+        name: str,
     ) -> None:
-        self.slot: Slot[T] = Slot()
-        self._handle, self._failed = handle, failed
+        self._take, self._handle, self._failed = take, handle, failed
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
-
-    def stop(self) -> None:
-        """Ends the thread after the item in work; returns at once."""
-        self.slot.close()
 
     def join(self, timeout: float) -> bool:
         """Waits for the end of the thread, in seconds; True when it has ended."""
@@ -73,7 +97,7 @@ class Worker(Generic[T]):
         return not self._thread.is_alive()
 
     def _run(self) -> None:
-        while (item := self.slot.take()) is not None:
+        while (item := self._take()) is not None:
             try:
                 self._handle(item)
             except Exception as error:  # the robot's node must outlive any single frame

@@ -87,7 +87,8 @@ def depth_picture(meters: Float) -> Picture:
     known = np.isfinite(meters) & (meters > 0)
     if not known.any():
         return np.zeros((*meters.shape, 3), np.uint8)
-    near, far = np.percentile(meters[known], (2, 98))
+    some = meters[::4, ::4][known[::4, ::4]]  # a sixteenth is enough for two percentiles
+    near, far = np.percentile(some if len(some) else meters[known], (2, 98))
     inverse = np.zeros(meters.shape, np.float32)
     np.divide(1, meters, out=inverse, where=known)
     span = max(1 / near - 1 / far, 1e-6)
@@ -128,12 +129,21 @@ def distinct_colours(count: int) -> Picture:
 
 def instances_picture(result: Instances, image: Picture) -> Picture:
     """Distinct colours by id with white outlines."""
-    colours = distinct_colours(int(result.ids.max(initial=0)))[result.ids]
+    colours = painted(result.ids, distinct_colours(int(result.ids.max(initial=0))))
     picture = blend(colours, result.ids > 0, image)
     kernel = np.ones((3, 3), np.uint8)
     outline = cv2.dilate(result.ids, kernel) != cv2.erode(result.ids, kernel)
     picture[outline & (result.ids > 0)] = 255
     return picture
+
+
+def painted(ids: npt.NDArray[np.uint16], colours: Picture) -> Picture:
+    """The colour of every id (H, W, 3); colours (N, 3), more than the greatest id."""
+    if len(colours) > 256:
+        return np.asarray(colours[ids], np.uint8)
+    table = np.zeros((256, 1, 3), np.uint8)  # ten times as fast as indexing
+    table[: len(colours), 0] = colours
+    return np.asarray(cv2.applyColorMap(ids.astype(np.uint8), table), np.uint8)
 
 
 def mask_picture(result: Mask, image: Picture) -> Picture:
@@ -147,7 +157,7 @@ def mask_picture(result: Mask, image: Picture) -> Picture:
 
 def keypoints_picture(result: Keypoints, image: Picture) -> Picture:
     """Red disks with white rims over the darkened image."""
-    picture = np.ascontiguousarray((image * 0.6).astype(np.uint8))
+    picture = np.asarray(cv2.convertScaleAbs(image, alpha=0.6), np.uint8)
     radius = max(3, round(0.01 * min(result.size)))
     for x, y in result.points:
         centre = round(float(x)), round(float(y))
@@ -160,4 +170,5 @@ def blend(colours: Picture, where: npt.NDArray[np.bool_], image: Picture) -> Pic
     """Colours over the image where asked for; over black they keep their full strength."""
     share = OPACITY if image.any() else 1.0
     mixed = cv2.addWeighted(np.ascontiguousarray(colours), share, image, 1 - share, 0)
-    return np.where(where[..., None], np.asarray(mixed, np.uint8), image)
+    chosen = where.astype(np.uint8)
+    return np.asarray(cv2.copyTo(mixed, chosen, image.copy()), np.uint8)

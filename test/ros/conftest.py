@@ -11,7 +11,8 @@ import sys
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -83,8 +84,8 @@ class Log:
 class Peer:
     """The other end of every topic, service and parameter of the node under test."""
 
-    def __init__(self, log: Log, process: Any) -> None:
-        self.log, self.process = log, process
+    def __init__(self, log: Log, process: Any, name: str = NODE) -> None:
+        self.log, self.process, self.name = log, process, name
         self._context = Context()
         rclpy.init(context=self._context, domain_id=DOMAIN)
         self.node = rclpy.create_node("peer", context=self._context)
@@ -116,7 +117,7 @@ class Peer:
     def hear(self, topic: str, kind: Any, qos: Any = None) -> None:
         """Subscribes; messages are in received[topic]. Names below the node begin with ~."""
         self.deafen(topic)
-        name = topic.replace("~", NODE)
+        name = topic.replace("~", self.name)
         store = self.received[topic]
         store.clear()
         self._subscriptions[topic] = self.node.create_subscription(
@@ -195,7 +196,7 @@ class Peer:
 
     def call(self, name: str, kind: Any, request: Any) -> Any:
         if name not in self._clients:
-            self._clients[name] = self.node.create_client(kind, f"{NODE}/{name}")
+            self._clients[name] = self.node.create_client(kind, f"{self.name}/{name}")
         client = self._clients[name]
         self.wait(client.service_is_ready, START)
         future = client.call_async(request)
@@ -228,20 +229,27 @@ class Peer:
     def lifecycle(self) -> str:
         return str(self.call("get_state", GetState, GetState.Request()).current_state.label)
 
-    def health(self) -> tuple[str, dict[str, str]]:
-        """The newest diagnostic message and its values."""
-        if not self.received["/diagnostics"]:
-            return "", {}
-        status = self.received["/diagnostics"][-1].status[0]
-        return status.message, {item.key: item.value for item in status.values}
+    def health(self, camera: str = "") -> tuple[str, dict[str, str]]:
+        """The newest diagnostic message of the node or one of its cameras, and its values."""
+        name = self.name.lstrip("/") + (f": {camera}" if camera else "")
+        for message in reversed(self.received["/diagnostics"]):
+            for status in message.status:
+                if status.name == name:
+                    return status.message, {item.key: item.value for item in status.values}
+        return "", {}
 
-    def until_health(self, *words: str, seconds: float = ANSWER) -> dict[str, str]:
+    def until_health(
+        self, *words: str, seconds: float = ANSWER, camera: str = ""
+    ) -> dict[str, str]:
         """Waits for a new diagnostic message with these words; its values."""
         self.received["/diagnostics"].clear()
-        self.wait(
-            lambda: all(word in self.health()[0] for word in words) and self.health()[0], seconds
-        )
-        return self.health()[1]
+
+        def said() -> bool:
+            text = self.health(camera)[0]
+            return bool(text) and all(word in text for word in words)
+
+        self.wait(said, seconds)
+        return self.health(camera)[1]
 
 
 def nanoseconds(header: Any) -> int:
@@ -256,13 +264,20 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_random_bundle(tmp_path_factory.mktemp("bundle") / "random")
 
 
-@pytest.fixture(scope="session")
-def running(bundle: Path) -> Iterator[Peer]:
-    """The node, up and ready, for all tests of the session."""
-    parameters = {"bundle": bundle, "device": "cpu", "scale.source": "fixed"}
-    arguments = ["--ros-args", "-r", "__ns:=/robot", "-r", "image:=camera/image"]
-    for name, value in parameters.items():
-        arguments += ["-p", f"{name}:={value}"]
+@contextmanager
+def started(
+    name: str,
+    parameters: Mapping[str, Any],
+    remappings: Mapping[str, str],
+    health: str = "ready",
+) -> Iterator[Peer]:
+    """A node process of this full name, up and in this health; ended and checked afterwards."""
+    namespace, _, own = name.rpartition("/")
+    arguments = ["--ros-args", "-r", f"__ns:={namespace}", "-r", f"__node:={own}"]
+    for key, value in remappings.items():
+        arguments += ["-r", f"{key}:={value}"]
+    for key, value in parameters.items():
+        arguments += ["-p", f"{key}:={value}"]
     process = subprocess.Popen(
         [sys.executable, "-m", "diception_ros.ros.node", *arguments],
         env={**os.environ, "ROS_DOMAIN_ID": str(DOMAIN), "PYTHONUNBUFFERED": "1"},
@@ -270,9 +285,9 @@ def running(bundle: Path) -> Iterator[Peer]:
         stderr=subprocess.STDOUT,
         text=True,
     )
-    peer = Peer(Log(process.stdout), process)
+    peer = Peer(Log(process.stdout), process, name)
     try:
-        peer.until_health("ready", seconds=START)
+        peer.until_health(health, seconds=START)
         yield peer
     finally:
         peer.close()
@@ -280,6 +295,20 @@ def running(bundle: Path) -> Iterator[Peer]:
         process.wait(20)
     assert process.returncode == 0, "\n".join(peer.log.lines[-30:])
     assert not peer.log.having("Traceback"), "\n".join(peer.log.lines)
+
+
+@pytest.fixture(scope="session")
+def start_node() -> Callable[..., Any]:
+    """`started`, for tests that need a second node."""
+    return started
+
+
+@pytest.fixture(scope="session")
+def running(bundle: Path) -> Iterator[Peer]:
+    """The node, up and ready, for all tests of the session."""
+    parameters = {"bundle": bundle, "device": "cpu", "scale.source": "fixed"}
+    with started(NODE, parameters, {"image": "camera/image"}) as peer:
+        yield peer
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ CONFIG = Path(__file__).parents[2] / "config"
 def sized(peer):
     """The node with the published size of config/nav2.yaml."""
     trees = yaml.safe_load((CONFIG / "nav2.yaml").read_text())
-    size = trees["diception"]["ros__parameters"]["output"]
+    size = trees["/**/diception"]["ros__parameters"]["output"]
     assert peer.set(output__width=size["width"], output__height=size["height"]) == ""
     yield peer, (size["height"], size["width"])
     assert peer.set(output__width=0, output__height=0) == ""

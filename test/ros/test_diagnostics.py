@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import pytest
-from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticStatus
 
 from diception_ros.ros.diagnostics import (
@@ -13,7 +12,7 @@ from diception_ros.ros.diagnostics import (
     Complaints,
     Health,
     Statistics,
-    diagnostic_array,
+    diagnostic_status,
     judge,
     memory,
 )
@@ -119,7 +118,7 @@ def test_a_camera_that_never_spoke_is_not_too_slow():
 
 def test_the_message_says_it_all():
     health = Health("degraded", "why", {"rate": 1.23456, "count": 3, "nan": float("nan")})
-    status = diagnostic_array(Time(sec=5), "robot/diception", "CPU", health).status[0]
+    status = diagnostic_status("robot/diception", "CPU", health)
     assert status.level == DiagnosticStatus.WARN == LEVELS["loading"]
     assert (status.name, status.message, status.hardware_id) == (
         "robot/diception",

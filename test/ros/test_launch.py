@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import ast
 import importlib.util
+import re
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,13 @@ def test_every_configuration_used_is_declared(file):
     declared = {args[0].value for args, _ in calls(file, "DeclareLaunchArgument")}
     used = {getattr(args[0], "value", None) for args, _ in calls(file, "LaunchConfiguration")}
     assert {name for name in used if isinstance(name, str)} <= declared
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
+def test_files_that_are_named_exist(file):
+    text = ast.unparse(ast.parse(file.read_text()))
+    for name in re.findall(r"'(\w+\.(?:yaml|rviz))'", text):
+        assert (LAUNCH.parent / "config" / name).is_file()
 
 
 def test_the_demo_passes_only_arguments_that_exist():

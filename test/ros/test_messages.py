@@ -3,14 +3,19 @@
 
 from __future__ import annotations
 
-import sys
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
+from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
-from diception_ros.ros.messages import frame_report, image_message, label_info
+from diception_ros.ros.messages import (
+    frame_report,
+    image_message,
+    instance_array,
+    label_info,
+)
+from diception_ros.ros.native import native
+from diception_ros.tasks import Instance, Instances
 
 
 @pytest.mark.parametrize(
@@ -51,14 +56,26 @@ def test_a_report_names_stages_in_order():
     assert (report.tasks, report.steps, report.dropped) == (["depth"], 2, 3)
 
 
-def test_label_info_lists_the_classes_with_the_background(monkeypatch):
-    def message(**fields):
-        return SimpleNamespace(**fields)
-
-    module = SimpleNamespace(LabelInfo=message, VisionClass=message)
-    monkeypatch.setitem(sys.modules, "vision_msgs", SimpleNamespace(msg=module))
-    monkeypatch.setitem(sys.modules, "vision_msgs.msg", module)
+def test_label_info_lists_the_classes_with_the_background():
     info = label_info(Header(), ["cup", "bed"], 0.25)
     classes = [(item.class_id, item.class_name) for item in info.class_map]
     assert classes == [(0, "background"), (1, "cup"), (2, "bed")]
     assert info.threshold == 0.25
+
+
+def test_contents_become_messages_whole():
+    header = Header(frame_id="a")
+    pixels = np.arange(6, dtype=np.uint16).reshape(2, 3)
+    image = native(image_message(header, pixels))
+    assert (type(image), image.header) == (Image, header)
+    assert bytes(image.data) == pixels.tobytes()
+    item = Instance(3, 0.5, (1, 2, 1, 1), 1, (1.0, 2.0))
+    found = Instances(np.full((4, 4), 3, np.uint16), (item,))
+    message = native(instance_array(header, "entity", [(-1, found)], None))
+    (instance,) = message.instances
+    assert (instance.id, instance.class_id, instance.x, instance.area) == (3, -1, 1, 1)
+    assert (instance.position.x, instance.has_position) == (0.0, False)
+    report = frame_report(
+        header, ["depth"], {"queue": 1.5}, age_ms=3, batch=1, steps=2, graph=False, dropped=0
+    )
+    assert list(native(report).durations) == [1.5]

@@ -89,7 +89,7 @@ def test_every_topic_has_its_encoding(answers):
     encodings = {
         topic: image(answers, topic)[0]
         for topic, output in TABLE.items()
-        if output.type.__name__ == "Image"
+        if output.type == "sensor_msgs/msg/Image"
     }
     assert encodings == {
         "depth/image": "32FC1",

@@ -10,7 +10,13 @@ import pytest
 import yaml
 
 from diception_ros.ros.offer import bundle_path, resolve
-from diception_ros.ros.parameters import NodeParameters, TaskParameters, from_values, specs
+from diception_ros.ros.parameters import (
+    NodeParameters,
+    TaskParameters,
+    camera_specs,
+    from_values,
+    specs,
+)
 from diception_ros.tasks import TASKS
 
 CONFIG = Path(__file__).parents[2] / "config"
@@ -63,6 +69,9 @@ def test_nested_and_task_parameters_arrive():
         ({"adapters": ["a", "a"]}, "adapters: a name is given twice"),
         ({"categories": [str(i) for i in range(256)]}, "at most 255, got 256"),
         ({"scale.reference.extrinsics": [0.0] * 7}, "a unit quaternion"),
+        ({"cameras": ["left", "left"]}, "cameras: a name is given twice"),
+        ({"cameras": ["a/b"]}, "cameras: 'a/b' is no name: expected letters, digits and _"),
+        ({"cameras": ["left"], "left.min_depth": 99.0}, "camera left: min_depth 99 m must be less"),
         ({"device": "tpu"}, "device must be auto, cpu, cuda or cuda:N, got 'tpu'"),
     ],
 )
@@ -120,6 +129,39 @@ def test_the_embedded_bundle_is_the_default():
     assert bundle_path(NodeParameters(bundle="~/b"), Path("/e")) == Path.home() / "b"
 
 
+def test_cameras_have_values_of_their_own():
+    values = {
+        "cameras": ["front", "left"],
+        "max_rate": 5.0,
+        "front.max_rate": 9.0,
+        "left.scale.source": "ground_plane",
+        "left.scale.ground_plane.height": 0.7,
+        "depth.max_rate": 2.0,
+    }
+    found = from_values(values)
+    front, left = found.of_camera("front"), found.of_camera("left")
+    assert (front.max_rate, left.max_rate) == (9.0, 5.0)
+    assert (front.metric, left.metric) == (False, True)
+    assert left.scale.ground_plane.height == 0.7
+    assert front.of_task("depth").max_rate == left.of_task("depth").max_rate == 2.0
+    assert found.of_camera("") is found
+    offered = resolve(found, TASKS, PROMPTS[:2])
+    assert offered.tasks == offered.of_camera("left").tasks == ("depth",)
+    assert offered.of_camera("front").max_rate == 9.0
+
+
+def test_the_parameters_of_cameras_begin_with_the_nodes():
+    found = from_values({"cameras": ["front"], "scale.hold": 3.0, "front.max_rate": 9.0})
+    declared = {spec.name: spec.default for spec in camera_specs(found)}
+    assert declared["front.scale.hold"] == 3.0
+    assert declared["front.image_transport"] == "raw"
+    assert {"front.output.width", "front.scale.ground_plane.pitch", "front.max_depth"} <= set(
+        declared
+    )
+    assert not {"front.tasks", "front.depth.max_rate", "front.bundle"} & set(declared)
+    assert camera_specs(from_values({})) == ()
+
+
 def flat(tree, prefix=""):
     for key, value in tree.items():
         if isinstance(value, dict):
@@ -144,15 +186,16 @@ FILES = [file for file in sorted(CONFIG.glob("*.yaml")) if "ros__parameters" in 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
 def test_ready_parameter_files_hold_known_parameters_that_fit_together(file):
     trees = yaml.safe_load(file.read_text())
-    ours = [trees[name] for name in ("/**", "diception") if name in trees]
+    ours = [trees[name] for name in ("/**", "/**/diception") if name in trees]
     assert ours
     for tree in ours:
         values = dict(flat(tree["ros__parameters"]))
-        assert set(values) <= {spec.name for spec in specs()}
-        from_values(values)
+        found = from_values(values)
+        known = (*specs(), *camera_specs(found))
+        assert set(values) <= {spec.name for spec in known}
 
 
 def test_every_field_has_a_spec_or_is_a_group():
-    groups = {"output", "scale", "cloud", "filter", "per_task"}
+    groups = {"output", "scale", "cloud", "filter", "per_task", "per_camera"}
     loose = {item.name for item in fields(NodeParameters) if "spec" not in item.metadata}
     assert loose == groups

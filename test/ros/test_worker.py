@@ -5,27 +5,114 @@ from __future__ import annotations
 
 import queue
 import threading
+from collections import Counter
 
 import pytest
 
-from diception_ros.ros.worker import RateLimiter, Slot, Worker
+from diception_ros.ros.worker import SILENT, RateLimiter, Slots, Worker
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self):
+        return self.now
 
 
 def test_the_newest_item_takes_the_slot():
-    slot: Slot[int] = Slot()
-    assert not slot.put(1)
-    assert slot.put(2)
-    assert slot.take() == 2
-    assert not slot.put(3)
-    assert slot.clear()
-    assert not slot.clear()
+    slots: Slots[int] = Slots()
+    assert not slots.put("", 1)
+    assert slots.put("", 2)
+    assert slots.take() == [("", 2)]
+    assert not slots.put("", 3)
 
 
-def test_a_closed_slot_gives_nothing():
-    slot: Slot[int] = Slot()
-    slot.put(1)
-    slot.close()
-    assert slot.take() is None
+def test_closed_slots_give_nothing():
+    slots: Slots[int] = Slots()
+    slots.put("", 1)
+    slots.close()
+    assert slots.take() is None
+
+
+def test_sources_take_turns():
+    slots: Slots[int] = Slots("abc")
+    for source in "cba":
+        slots.put(source, 1)
+    assert slots.take(2) == [("a", 1), ("b", 1)]
+    slots.put("a", 2)
+    slots.put("b", 2)
+    assert slots.take(2) == [("c", 1), ("a", 2)]
+    assert slots.take(2) == [("b", 2)]
+
+
+def test_all_that_wait_come_together():
+    slots: Slots[int] = Slots("abc")
+    for source in "abc":
+        slots.put(source, 1)
+    assert slots.take() == [("a", 1), ("b", 1), ("c", 1)]
+
+
+def test_the_others_are_waited_for_as_long_as_asked():
+    """All are there: at once. One is missing: until the first has waited long enough, however
+    often it was replaced by a newer one. One is silent: not at all."""
+    clock = Clock()
+    slots: Slots[int] = Slots("ab", clock)
+    slots.put("a", 1)
+    slots.put("b", 1)
+    assert len(slots.take(wait=1000)) == 2
+    slots.put("a", 2)
+    clock.now = 0.5
+    slots.put("a", 3)
+    assert slots.take(wait=0.5) == [("a", 3)]
+    slots.put("a", 4)
+    assert slots.take(limit=1, wait=1000) == [("a", 4)]
+    clock.now = SILENT
+    slots.put("a", 5)
+    assert slots.take(wait=1000) == [("a", 5)]
+
+
+def test_a_late_source_ends_the_wait():
+    slots: Slots[int] = Slots("ab")
+    slots.put("b", 1)
+    slots.take()
+    taken = queue.Queue()
+    thread = threading.Thread(target=lambda: taken.put(slots.take(wait=30)))
+    slots.put("a", 1)
+    thread.start()
+    slots.put("b", 2)
+    assert taken.get(timeout=5) == [("a", 1), ("b", 2)]
+    thread.join(5)
+
+
+def jain(shares):
+    """Fairness from 1 / n to 1 (Jain, Chiu and Hawe 1984)."""
+    return sum(shares) ** 2 / (len(shares) * sum(share**2 for share in shares))
+
+
+@pytest.mark.parametrize(("limit", "least"), [(1, 3.3), (2, 3.7), (0, 4.1)])
+def test_under_overload_each_camera_gets_its_share(limit, least):
+    """Cameras of 60, 30 and 5 Hz, 100 ms per frame of a pass: three times what can be answered."""
+    clock, rates = Clock(), {"fast": 60, "usual": 30, "slow": 5}
+    slots: Slots[int] = Slots(tuple(rates), clock)
+    due = dict.fromkeys(rates, 0.0)
+    answered: Counter[str] = Counter()
+    while clock.now < 60:
+        for camera, rate in rates.items():
+            while due[camera] <= clock.now:
+                slots.put(camera, 0)
+                due[camera] += 1 / rate
+        batch = slots.take(limit)
+        answered.update(camera for camera, _ in batch)
+        clock.now += 0.1 if limit == 1 else 0.08 * len(batch)  # a batch is a little cheaper
+    hertz = {camera: count / 60 for camera, count in answered.items()}
+    print(f"limit {limit}: {hertz} Hz, Jain's index {jain(hertz.values()):.3f}")
+    assert min(hertz.values()) > least
+    assert jain(hertz.values()) > 0.97
+
+
+def started(handle, failed=lambda error: None):
+    slots = Slots()
+    return slots, Worker(slots.take, lambda items: handle(items[0][1]), failed, "test")
 
 
 def test_what_comes_while_the_worker_is_busy_is_only_the_newest():
@@ -36,13 +123,13 @@ def test_what_comes_while_the_worker_is_busy_is_only_the_newest():
         busy.set()
         assert release.wait(5)
 
-    worker = Worker(handle, lambda error: None, "test")
-    worker.slot.put(1)
+    slots, worker = started(handle)
+    slots.put("", 1)
     assert busy.wait(5)
-    assert [worker.slot.put(item) for item in (2, 3, 4)] == [False, True, True]
+    assert [slots.put("", item) for item in (2, 3, 4)] == [False, True, True]
     release.set()
     assert [seen.get(timeout=5), seen.get(timeout=5)] == [1, 4]
-    worker.stop()
+    slots.close()
     assert worker.join(5)
 
 
@@ -54,12 +141,12 @@ def test_a_failing_item_is_reported_and_the_next_one_handled():
             raise RuntimeError("boom")
         done.set()
 
-    worker = Worker(handle, failures.put, "test")
-    worker.slot.put(0)
+    slots, worker = started(handle, failures.put)
+    slots.put("", 0)
     assert str(failures.get(timeout=5)) == "boom"
-    worker.slot.put(1)
+    slots.put("", 1)
     assert done.wait(5)
-    worker.stop()
+    slots.close()
     assert worker.join(5)
 
 

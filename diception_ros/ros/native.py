@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Contents -> rclpy's messages."""
+
+from __future__ import annotations
+
+import array
+import importlib
+from functools import cache
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from diception_ros.ros import interfaces
+from diception_ros.ros.content import Content
+
+
+@cache
+def class_of(msgtype: str) -> Any:
+    """The message class of "package/msg/Name". ImportError where the package is not installed."""
+    package, _, name = msgtype.split("/")
+    if package == "diception_ros":
+        return getattr(interfaces, name)
+    return getattr(importlib.import_module(f"{package}.msg"), name)
+
+
+def native(value: Any) -> Any:
+    """A Content, however deep, as a message; everything else as it is."""
+    if isinstance(value, list):
+        return [native(item) for item in value]
+    if not isinstance(value, Content):
+        return value
+    message = class_of(value.msgtype)()
+    for name, item in vars(value).items():
+        if isinstance(item, np.ndarray) and item.dtype == np.uint8:
+            set_data(message, item)
+        elif name != "msgtype":
+            setattr(message, name, native(item))
+    return message
+
+
+def set_data(message: Any, values: npt.NDArray[Any]) -> None:
+    """Gives the message the array's bytes with one copy. Assigning the ndarray itself goes element
+    by element: 400 ms for a 720p float image."""
+    data = array.array("B")
+    data.frombytes(np.ascontiguousarray(values).data.cast("B"))
+    # Messages that check their fields keep an array.array as it is. Since Jazzy they do so only
+    # when told, and otherwise copy it once more: 30 ms for a 720p cloud.
+    if hasattr(message, "_check_fields"):
+        message._check_fields = True
+    message.data = data
