@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -53,6 +54,9 @@ def evaluate(
         list[str] | None,
         typer.Option(help="metric, 'affine disparity' or 'affine depth'; default: all that fit."),
     ] = None,
+    images: Annotated[
+        Path | None, typer.Option(help="File with the names of the images to take, one a line.")
+    ] = None,
     limit: Annotated[int, typer.Option(min=0, help="Images at most, evenly spread.")] = 0,
     objects: Annotated[int, typer.Option(min=1, help="Objects clicked per image at most.")] = 8,
     clicks: Annotated[int, typer.Option(min=1, max=5, help="Clicks per object.")] = 5,
@@ -70,7 +74,7 @@ def evaluate(
     Exit status 3 if some frames had to be skipped; they are named in the report.
     """
     from diception_ros.evaluation.datasets import open_dataset
-    from diception_ros.evaluation.datasets.sample import every
+    from diception_ros.evaluation.datasets.sample import every, read_list
     from diception_ros.evaluation.evaluate import Plan, chosen_tasks
     from diception_ros.evaluation.judge import Rules
     from diception_ros.evaluation.protocols.presets import find_preset
@@ -78,7 +82,8 @@ def evaluate(
 
     earlier = read_results(compare) if compare else None
     data = open_dataset(source, form)
-    data = type(data)(data.form, data.path, every(data.items, limit), data.tasks, data.preset)
+    data = data.only(read_list(images)) if images else data
+    data = replace(data, items=every(data.items, limit))
     rules = Rules(
         find_preset(preset or data.preset),
         _protocols(protocol or []),

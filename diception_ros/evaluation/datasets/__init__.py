@@ -6,14 +6,31 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from diception_ros.evaluation.datasets.coco import fits_coco, open_coco
+from diception_ros.evaluation.datasets.diode import fits_diode, open_diode
+from diception_ros.evaluation.datasets.eth3d import fits_eth3d, open_eth3d
 from diception_ros.evaluation.datasets.folder import manifest_of, open_folder
+from diception_ros.evaluation.datasets.hypersim import fits_hypersim, open_hypersim
+from diception_ros.evaluation.datasets.kitti import fits_kitti, open_kitti
 from diception_ros.evaluation.datasets.nyu import fits_nyu, open_nyu
 from diception_ros.evaluation.datasets.sample import DataSet, Item, Object, Sample
+from diception_ros.evaluation.datasets.scannet import fits_scannet, open_scannet
+from diception_ros.evaluation.datasets.segment_anything import (
+    fits_segment_anything,
+    open_segment_anything,
+)
 
 Reader = Callable[[Path], DataSet]
 FORMS: dict[str, tuple[Callable[[Path], bool], Reader]] = {
     "folder": (lambda path: manifest_of(path) is not None, open_folder),
+    "coco": (fits_coco, open_coco),
     "nyu": (fits_nyu, open_nyu),
+    "kitti": (fits_kitti, open_kitti),
+    "diode": (fits_diode, open_diode),
+    "eth3d": (fits_eth3d, open_eth3d),
+    "hypersim": (fits_hypersim, open_hypersim),
+    "scannet": (fits_scannet, open_scannet),
+    "sa1b": (fits_segment_anything, open_segment_anything),
 }
 """By name: whether a path looks like this form, and its reader. The first that fits is taken."""
 

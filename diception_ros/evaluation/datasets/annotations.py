@@ -40,6 +40,7 @@ class Annotation:
     segmentation: Any
     keypoints: npt.NDArray[np.float64]
     crowd: bool
+    area: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -101,6 +102,7 @@ def read_object(entry: dict[str, Any], categories: dict[Any, str]) -> Annotation
         entry.get("segmentation") or None,
         keypoints.reshape(-1, 3),
         bool(entry.get("iscrowd", 0)),
+        float(entry.get("area") or 0.0),
     )
 
 

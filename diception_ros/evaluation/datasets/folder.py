@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -59,13 +61,32 @@ def _load(manifest: Manifest, name: str) -> Sample:
     }
     objects = None
     if annotated:
-        entries = [entry for found in annotated.values() for entry in found]
+        entries = merged(list(annotated.values()))
         objects = tuple(object_from(entry, (rgb.shape[0], rgb.shape[1])) for entry in entries)
     return Sample(name, rgb, str(Path(name).parent), objects=objects, **known)
 
 
+def merged(sources: Sequence[Sequence[Annotation]]) -> list[Annotation]:
+    """Annotations of one image, of one JSON or of two that part masks and keypoints as COCO does:
+    those with an id in common are one object."""
+    found: dict[Any, Annotation] = {}
+    for source in sources:
+        for number, entry in enumerate(source):
+            key = (len(found), number) if entry.id is None else entry.id
+            known = found.get(key)
+            if known is not None and not len(entry.keypoints):
+                continue
+            found[key] = entry if known is None else replace(known, keypoints=entry.keypoints)
+    return list(found.values())
+
+
 def object_from(entry: Annotation, size: Size) -> Object:
     """An annotated object; without a segmentation its mask is empty."""
-    known = {"category": entry.category, "crowd": entry.crowd, "keypoints": entry.keypoints}
+    known = {
+        "category": entry.category,
+        "crowd": entry.crowd,
+        "keypoints": entry.keypoints,
+        "area": entry.area,
+    }
     mask = object_mask(entry, size) if entry.segmentation else np.zeros(size, np.bool_)
     return object_of(mask, **known)

@@ -53,6 +53,16 @@ def open_picture(path: Path) -> Image.Image:
         raise ValueError(f"cannot be read: {error!r}") from error
 
 
+def read_stored_rgb(path: Path) -> npt.NDArray[np.uint8]:
+    """(H, W, 3) as stored, whatever EXIF says of its orientation: for truths of the sensor's own
+    raster."""
+    try:
+        with Image.open(path) as picture:
+            return np.array(picture.convert("RGB"))
+    except Exception as error:  # as above
+        raise ValueError(f"{path}: cannot be read: {error!r}") from error
+
+
 def load_array(path: Path) -> Array:
     try:
         values = np.load(path, allow_pickle=False)

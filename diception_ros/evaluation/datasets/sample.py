@@ -157,6 +157,24 @@ class DataSet:
         return replace(self, items=tuple(chosen))
 
 
+def read_list(file: Path) -> list[str]:
+    """Names of a published split: the first word of each line, without a leading slash and the
+    suffix, as in the lists of KITTI's Eigen split and of BTS' NYU. Lines whose second word is None
+    (no truth, in the former) are left out. ValueError if there are none."""
+    try:
+        lines = [line.split() for line in file.read_text("utf-8").splitlines()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"{file}: cannot be read as a list of image names: {error}") from error
+    names = [
+        Path(words[0].lstrip("/")).with_suffix("").as_posix()
+        for words in lines
+        if words[:1] and words[1:2] != ["None"]
+    ]
+    if not names:
+        raise ValueError(f"{file}: expected image names, one a line, found none")
+    return names
+
+
 def every(items: Sequence[Item], number: int) -> tuple[Item, ...]:
     """At most `number` of the items, evenly spread; all for 0."""
     if number <= 0 or number >= len(items):
