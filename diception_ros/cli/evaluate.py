@@ -29,8 +29,16 @@ PAGE = "index.html"
 
 
 def evaluate(
-    source: Annotated[Path, typer.Argument(help="A data set's folder, or its manifest.")],
+    source: Annotated[Path, typer.Argument(help="A bag, a data set's folder, or its manifest.")],
     out: Annotated[Path, typer.Option(help="Folder for index.html and results.json.")],
+    against: Annotated[
+        list[str] | None,
+        typer.Option(help="Bag: a topic or a folder of truth. Repeatable."),
+    ] = None,
+    node: Annotated[str, typer.Option(help="Bag: whose outputs are judged.")] = "/diception",
+    slop: Annotated[
+        float, typer.Option(min=0.0, help="Bag: seconds between an image and its truth.")
+    ] = 0.02,
     answers: Annotated[
         Path | None,
         typer.Option(help="Folder of answers (<image>.<task>.npy) instead of a bundle's."),
@@ -78,9 +86,17 @@ def evaluate(
     from diception_ros.evaluation.evaluate import Plan, chosen_tasks
     from diception_ros.evaluation.judge import Rules
     from diception_ros.evaluation.protocols.presets import find_preset
+    from diception_ros.evaluation.recording import BagPlan, evaluate_bag, is_bag
     from diception_ros.evaluation.results import read_results
 
     earlier = read_results(compare) if compare else None
+    if not form and is_bag(source):
+        asked = BagPlan(
+            Rules(find_preset(preset or "plain"), seed=seed), node, *_truths(against or []), slop
+        )
+        return _report(out, *evaluate_bag(source, asked), earlier, compare)
+    if against:
+        raise ValueError("--against is for bags: a data set brings its truth with it")
     data = open_dataset(source, form)
     data = data.only(read_list(images)) if images else data
     data = replace(data, items=every(data.items, limit))
@@ -96,6 +112,16 @@ def evaluate(
     answerer = _answerer(answers, kind, bundle, (steps, guidance, seed), device, console)
     results, shown = _run(data, answerer, plan, console)
     return _report(out, results, shown, earlier, compare)
+
+
+def _truths(against: list[str]) -> tuple[tuple[str, ...], DataSet | None]:
+    from diception_ros.evaluation.datasets import open_dataset
+    from diception_ros.evaluation.recorded_truth import named_topics
+
+    topics, folders = named_topics(against)
+    if len(folders) > 1 or (folders and topics):
+        raise ValueError("--against takes one folder or some topics, not both")
+    return topics, open_dataset(folders[0]) if folders else None
 
 
 def _protocols(names: list[str]) -> tuple[str, ...]:

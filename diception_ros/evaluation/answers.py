@@ -22,14 +22,17 @@ ASKED = ("depth", "normal", "entity", "semantic", "pose")
 
 @dataclass(frozen=True)
 class Answers:
-    """What is answered about one image, None where nothing is. depth (H, W) and its kind, a key of
-    protocols.depth.PROTOCOLS; normals (H, W, 3) optical frame; ids (H, W), 0 none, with scores by
-    id (1 where none is given); classes (H, W), i + 1 for the i-th category asked, 0 none of them;
-    keypoints (N, 2) pixels (x, y).
+    """What is answered about one image, None where nothing is.
+
+    depth (H, W) and its kind, a key of protocols.depth.PROTOCOLS, with the protocols that may judge
+    it (empty: all that fit the kind); normals (H, W, 3) optical frame; ids (H, W), 0 none, with
+    scores by id (1 where none is given); classes (H, W), i + 1 for the i-th category asked, 0 none
+    of them; keypoints (N, 2) pixels (x, y).
     """
 
     depth: npt.NDArray[Any] | None = None
     kind: str = "disparity"
+    protocols: tuple[str, ...] = ()
     normals: npt.NDArray[Any] | None = None
     ids: npt.NDArray[Any] | None = None
     scores: Mapping[int, float] = field(default_factory=dict)

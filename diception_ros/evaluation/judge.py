@@ -78,7 +78,9 @@ class Judge:
         if valid.sum() < 2:
             raise ValueError(f"preset '{preset.name}' leaves {int(valid.sum())} valid pixels")
         for protocol in PROTOCOLS[answers.kind]:
-            if self.rules.protocols and protocol not in self.rules.protocols:
+            if any(
+                some and protocol not in some for some in (self.rules.protocols, answers.protocols)
+            ):
                 continue
             named = f"{protocol}, preset {preset.name}"
             coverage = Metric("depth", named, "coverage", "", HIGHER)
