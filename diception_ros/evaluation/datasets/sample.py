@@ -114,11 +114,25 @@ class Sample:
         if objects is not None:
             inside = [(one, one.mask(self.size)[rows, columns]) for one in objects]
             objects = tuple(
-                replace(object_of(mask), category=one.category, crowd=one.crowd)
+                replace(
+                    object_of(mask),
+                    category=one.category,
+                    crowd=one.crowd,
+                    keypoints=_moved(one.keypoints, box),
+                )
                 for one, mask in inside
                 if mask.any()
             )
         return replace(self, **arrays, objects=objects)  # type: ignore[arg-type]
+
+
+def _moved(joints: npt.NDArray[np.float64], box: Box) -> npt.NDArray[np.float64]:
+    """Keypoints (K, 3) in the frame of the box; those outside are not labelled (0, 0, 0)."""
+    top, bottom, left, right = box
+    moved = joints - (left, top, 0) if len(joints) else joints
+    inside = (moved[:, 0] >= 0) & (moved[:, 0] < right - left)
+    inside &= (moved[:, 1] >= 0) & (moved[:, 1] < bottom - top)
+    return np.where(inside[:, None], moved, 0.0)
 
 
 @dataclass(frozen=True)
