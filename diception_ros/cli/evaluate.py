@@ -84,10 +84,10 @@ def evaluate(
     from diception_ros.evaluation.datasets import open_dataset
     from diception_ros.evaluation.datasets.sample import every, read_list
     from diception_ros.evaluation.evaluate import Plan, chosen_tasks
-    from diception_ros.evaluation.judge import Rules
     from diception_ros.evaluation.protocols.presets import find_preset
     from diception_ros.evaluation.recording import BagPlan, evaluate_bag, is_bag
     from diception_ros.evaluation.results import read_results
+    from diception_ros.evaluation.truths import Rules
 
     earlier = read_results(compare) if compare else None
     if not form and is_bag(source):

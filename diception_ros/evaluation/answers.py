@@ -27,7 +27,8 @@ class Answers:
     depth (H, W) and its kind, a key of protocols.depth.PROTOCOLS, with the protocols that may judge
     it (empty: all that fit the kind); normals (H, W, 3) optical frame; ids (H, W), 0 none, with
     scores by id (1 where none is given); classes (H, W), i + 1 for the i-th category asked, 0 none
-    of them; keypoints (N, 2) pixels (x, y).
+    of them; keypoints (N, 2) pixels (x, y); people (P, K, 2) the same with joint types, a row by
+    person and joint, where the answerer knows them.
     """
 
     depth: npt.NDArray[Any] | None = None
@@ -38,15 +39,17 @@ class Answers:
     scores: Mapping[int, float] = field(default_factory=dict)
     classes: npt.NDArray[Any] | None = None
     keypoints: npt.NDArray[Any] | None = None
+    people: npt.NDArray[Any] | None = None
 
 
 class Answerer(Protocol):
     """name: of the bundle or the folder. settings: what else decides the answers, for the report.
-    clicks: whether `masks` can be asked."""
+    clicks: whether `masks` can be asked. categories: with a prompt; empty where nobody asks."""
 
     name: str
     settings: Mapping[str, Any]
     clicks: bool
+    categories: frozenset[str]
 
     def answer(
         self, sample: Sample, tasks: Sequence[str], categories: Sequence[str]
@@ -64,6 +67,7 @@ class EngineAnswers:
         self, engine: Engine, steps: int | None = None, guidance: float | None = None
     ) -> None:
         self.engine, self.name = engine, engine.info.name
+        self.categories = frozenset(engine.categories)
         self._base = Request("depth", steps=steps, guidance=guidance)
         self.settings: Mapping[str, Any] = {
             "steps": steps or "the bundle's",
@@ -75,9 +79,10 @@ class EngineAnswers:
 
     def answer(self, sample: Sample, tasks: Sequence[str], categories: Sequence[str]) -> Answers:
         """The categories that the bundle has no prompt for count as found nowhere."""
-        known = set(self.engine.categories)
         asked = [replace(self._base, task=task) for task in tasks if task in ASKED[:3] + ASKED[4:]]
-        wanted = [name for name in categories if name in known] if "semantic" in tasks else []
+        wanted = (
+            [name for name in categories if name in self.categories] if "semantic" in tasks else []
+        )
         asked += [replace(self._base, task="semantic", category=name) for name in wanted]
         results = self.engine.infer([sample.rgb], [asked])[0] if asked else []
         found: dict[str, Any] = {}
@@ -141,6 +146,7 @@ class FolderAnswers:
     """
 
     clicks = False
+    categories: frozenset[str] = frozenset()
 
     def __init__(self, folder: Path, kind: str = "disparity") -> None:
         self.folder, self.kind, self.name = folder, kind, folder.name
@@ -156,6 +162,9 @@ class FolderAnswers:
         """ValueError if a file is missing or does not fit the image."""
         files = [task for task in tasks if task in self.tasks]
         found: dict[str, Any] = {FILES[task]: self._read(sample, task) for task in files}
+        points = found.get("keypoints")
+        if points is not None and points.ndim == 3:
+            found |= {"people": points, "keypoints": points.reshape(-1, 2)}
         return Answers(kind=self.kind, **found)
 
     def masks(self, sample: Sample, clicks: Sequence[Sequence[Click]]) -> list[Bool]:
@@ -173,7 +182,12 @@ class FolderAnswers:
         except (OSError, ValueError, EOFError) as error:
             raise ValueError(f"{file}: cannot be read: {error}") from error
         if task == "pose":
-            return values.reshape(-1, values.shape[-1])[:, :2] if values.size else np.zeros((0, 2))
+            if values.ndim not in (2, 3) or values.shape[-1] not in (2, 3):
+                raise ValueError(
+                    f"{file}: expected keypoints (N, 2 or 3) or (people, K, 2 or 3), found "
+                    f"{values.shape}"
+                )
+            return values[..., :2].astype(np.float64)
         if values.shape[:2] != sample.size:
             raise ValueError(
                 f"{file}: expected {sample.size[1]}x{sample.size[0]} as the image, found "

@@ -3,18 +3,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from diception_ros.evaluation.answers import Answerer, Answers
 from diception_ros.evaluation.datasets.sample import DataSet, Item, Sample
 from diception_ros.evaluation.figures import Draws
-from diception_ros.evaluation.judge import Judge, Rules, categories_of, draw_objects
+from diception_ros.evaluation.judge import Judge
 from diception_ros.evaluation.pictures import Panels, draw, draw_point, draw_semantic
 from diception_ros.evaluation.profiles import Profile
 from diception_ros.evaluation.protocols.clicks import Click, next_click
 from diception_ros.evaluation.results import Results, Skipped
+from diception_ros.evaluation.truths import Rules, categories_of, draw_objects
 
 BROKEN = (ValueError, OSError, KeyError)
 """What a broken file or an answer that does not fit raises; the frame is skipped and counted."""
@@ -54,10 +55,12 @@ def evaluate(
     ValueError if none could be judged.
     """
     judge, skipped, groups = Judge(plan.rules), [], {}
+    asked: set[str] = set()
     for number, item in enumerate(data.items):
         try:
             sample = load(item, plan)
             categories = plan.categories or categories_of(sample)
+            asked |= set(categories) if "semantic" in plan.tasks else set()
             judge.judge(sample, answerer.answer(sample, plan.tasks, categories), categories)
             if "point" in plan.tasks and answerer.clicks:
                 judge.judge_clicks(sample, lambda c, s=sample: answerer.masks(s, c))  # type: ignore[misc]
@@ -77,7 +80,7 @@ def evaluate(
         Draws(groups if plan.by_group else {}),
         skipped,
         {name: curves_of(profile) for name, profile in judge.profiles.items()},
-        notes_of(data, plan),
+        notes_of(data, plan, asked - answerer.categories if answerer.categories else ()),
     )
     return results, ranked(data, answerer, plan, judge)
 
@@ -158,9 +161,14 @@ def subject_of(data: DataSet, plan: Plan, judge: Judge) -> dict[str, Any]:
     return found
 
 
-def notes_of(data: DataSet, plan: Plan) -> list[str]:
-    """What has to be known to read the figures."""
+def notes_of(data: DataSet, plan: Plan, unknown: Collection[str] = ()) -> list[str]:
+    """What has to be known to read the figures. unknown: categories without a prompt."""
     notes = []
+    if unknown:
+        notes.append(
+            "Semantic: the bundle has no prompt for these categories, so that they count as found "
+            f"nowhere: {', '.join(sorted(unknown))}."
+        )
     if "depth" in plan.tasks:
         notes.append(
             "Depth: errors of each image, then the mean over images. An affine protocol fits scale "

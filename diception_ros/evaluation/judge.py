@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import fields
 
 import numpy as np
 
@@ -17,7 +17,15 @@ from diception_ros.evaluation.protocols import average_precision, keypoints, mas
 from diception_ros.evaluation.protocols.clicks import Click, next_click
 from diception_ros.evaluation.protocols.depth import PROTOCOLS, DepthErrors, depth_errors, to_metres
 from diception_ros.evaluation.protocols.normals import NormalErrors, angles, known, summarize_angles
-from diception_ros.evaluation.protocols.presets import DepthPreset
+from diception_ros.evaluation.truths import (
+    Rules,
+    box_around,
+    classes_of,
+    draw_objects,
+    flatten,
+    segments_of,
+    typed_oks,
+)
 
 PCK = (0.05, 0.1, 0.2)
 SLOW_RESAMPLES = 200
@@ -27,21 +35,6 @@ PER_IMAGE = "mean over images"
 POOLED = "all pixels pooled"
 
 Masks = Callable[[Sequence[Sequence[Click]]], list[Bool]]
-
-
-@dataclass(frozen=True)
-class Rules:
-    """smallest: px, true objects under it are left out. objects: clicked in each image at most;
-    clicks: on each; seed: which objects are drawn. protocols: of depth, empty for all that can
-    judge the answers.
-    """
-
-    preset: DepthPreset
-    protocols: tuple[str, ...] = ()
-    smallest: int = 100
-    objects: int = 8
-    clicks: int = 5
-    seed: int = 0
 
 
 class Judge:
@@ -190,12 +183,16 @@ class Judge:
             values = []
             for person in people:
                 joints = person.keypoints[person.keypoints[:, 2] > 0, :2]
-                box = person.box if person.pixels else _around(joints)
+                box = person.box if person.pixels else box_around(joints)
                 values.append(keypoints.pck_untyped(answers.keypoints, joints, box, alpha=alpha))
             metric = Metric("pose", "joint types not compared", f"PCK@{alpha:g}", "", HIGHER)
             self.tally.add(metric, sample.name, sum(values), len(values))
             if people and alpha == PCK[1]:
                 self.leading["pose"][sample.name] = 1 - float(np.mean(values))
+        if answers.people is not None and people:
+            found = typed_oks(answers.people, people)
+            metric = Metric("pose", "COCO joints, best answer of its own", "OKS", "", HIGHER)
+            self.tally.add(metric, sample.name, float(found.sum()), len(found))
 
     def judge_clicks(self, sample: Sample, ask: Masks) -> None:
         """Clicks on up to `rules.objects` objects, each next click where the last answer is wrong
@@ -250,70 +247,3 @@ def precision_figures(
         for stat in average_precision.STATS
         if np.isfinite(value[stat])
     ]
-
-
-def segments_of(
-    answers: Answers, sample: Sample, objects: Sequence[Object]
-) -> tuple[list[average_precision.Segment], list[average_precision.Segment]]:
-    """Found and true segments as pycocotools keeps them."""
-    ids = answers.ids
-    assert ids is not None
-    found = [
-        average_precision.encode(ids == i, score=answers.scores.get(int(i), 1.0))
-        for i in np.unique(ids)
-        if i > 0
-    ]
-    true = [
-        average_precision.encode(one.mask(sample.size), crowd=one.crowd, area=one.area)
-        for one in objects
-    ]
-    return found, true
-
-
-def flatten(objects: Sequence[Object], size: tuple[int, int]) -> np.ndarray:
-    """Ids (H, W), the row in objects plus 1, 0 = none; where they overlap the smaller is seen."""
-    ids = np.zeros(size, np.int64)
-    for number in sorted(range(len(objects)), key=lambda i: -objects[i].pixels):
-        ids[objects[number].mask(size)] = number + 1
-    return ids
-
-
-def classes_of(sample: Sample, categories: Sequence[str]) -> np.ndarray | None:
-    """True classes (H, W): i + 1 for categories[i], 0 none of them, -1 not judged."""
-    if sample.classes is not None:
-        table = np.zeros(len(sample.class_names) + 2, np.int64)
-        for number, name in enumerate(sample.class_names, start=1):
-            table[number] = categories.index(name) + 1 if name in categories else 0
-        table[-1] = -1
-        found: np.ndarray = table[sample.classes]
-        return found
-    if sample.objects is None:
-        return None
-    classes = np.zeros(sample.size, np.int64)
-    shown = [one for one in sample.objects if one.category in categories]
-    for one in sorted(shown, key=lambda item: -item.pixels):
-        classes[one.mask(sample.size)] = categories.index(one.category) + 1
-    return classes
-
-
-def categories_of(sample: Sample) -> tuple[str, ...]:
-    """The categories that a sample shows, each once."""
-    if sample.classes is not None:
-        present = [int(i) for i in np.unique(sample.classes) if i > 0]
-        return tuple(sample.class_names[i - 1] for i in present)
-    return tuple(dict.fromkeys(one.category for one in sample.objects or () if one.category))
-
-
-def draw_objects(sample: Sample, rules: Rules) -> list[Object]:
-    """Up to rules.objects of the objects that are large enough, the same in every run."""
-    large = [one for one in sample.objects or () if not one.crowd and one.pixels >= rules.smallest]
-    if len(large) <= rules.objects:
-        return large
-    digest = sum(map(ord, sample.name))
-    rng = np.random.default_rng([rules.seed, digest])
-    return [large[i] for i in sorted(rng.choice(len(large), rules.objects, replace=False))]
-
-
-def _around(joints: np.ndarray) -> keypoints.Box:
-    (x, y), (right, bottom) = joints.min(axis=0), joints.max(axis=0)
-    return float(x), float(y), float(right - x), float(bottom - y)

@@ -13,12 +13,12 @@ import numpy.typing as npt
 
 from diception_ros.evaluation.answers import Answers
 from diception_ros.evaluation.datasets.sample import Bool, Object, Rgb, Sample
-from diception_ros.evaluation.judge import classes_of, flatten
 from diception_ros.evaluation.protocols import masks
 from diception_ros.evaluation.protocols.clicks import Click
 from diception_ros.evaluation.protocols.depth import PROTOCOLS, to_metres
 from diception_ros.evaluation.protocols.normals import angles, known
 from diception_ros.evaluation.protocols.presets import DepthPreset
+from diception_ros.evaluation.truths import classes_of, flatten
 from diception_ros.tasks import Instances, Keypoints, Mask, Normals
 from diception_ros.tasks.show import colorize, ramp
 

@@ -13,6 +13,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure as Canvas
+from matplotlib.ticker import MaxNLocator
 
 from diception_ros.evaluation.figures import Draws, Figure
 
@@ -113,7 +114,7 @@ def _delta(name: str, curves: Mapping[str, Any]) -> Plot:
         axes.set(xlim=(1, 2), ylim=(0, 1), xlabel="allowed ratio max(z / g, g / z)")
         axes.set_ylabel("share of pixels")
 
-    caption = "Share of pixels whose depth is right within a ratio; δ1 to δ3 are read at the dots."
+    caption = "Share of pixels whose depth is right within a ratio; dotted: δ1 to δ3."
     return draw(f"δ curve ({name})", caption, paint)
 
 
@@ -203,6 +204,7 @@ def _over_time(curves: Mapping[str, Any]) -> Plot:
             other.set_ylabel("images dropped so far", color=SECOND)
             other.grid(visible=False)
             other.set_ylim(bottom=0)
+            other.yaxis.set_major_locator(MaxNLocator(integer=True))
 
     return draw("Latency over time", "Each frame's age; orange: images dropped so far.", paint)
 

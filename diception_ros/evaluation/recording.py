@@ -19,7 +19,7 @@ from diception_ros.evaluation.bags import answer_array, count_messages, read_mes
 from diception_ros.evaluation.datasets.sample import DataSet, Sample
 from diception_ros.evaluation.evaluate import BROKEN, Shown, curves_of, leading_text, ranks
 from diception_ros.evaluation.figures import Draws
-from diception_ros.evaluation.judge import Judge, Rules
+from diception_ros.evaluation.judge import Judge
 from diception_ros.evaluation.pictures import draw
 from diception_ros.evaluation.protocols.depth import AFFINE_DISPARITY, METRIC
 from diception_ros.evaluation.recorded_truth import Truths, picture_of, stamped_items
@@ -32,6 +32,7 @@ from diception_ros.evaluation.system import (
     report_curves,
     report_figures,
 )
+from diception_ros.evaluation.truths import Rules
 
 OUTPUTS = {
     "disparity": "disparity_relative/image",

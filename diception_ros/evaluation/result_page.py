@@ -11,10 +11,6 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-import cv2
-import numpy as np
-
-from diception_ros.evaluation.datasets.sample import Rgb
 from diception_ros.evaluation.evaluate import Shown
 from diception_ros.evaluation.figures import (
     EVEN,
@@ -25,13 +21,11 @@ from diception_ros.evaluation.figures import (
     Estimate,
     Metric,
 )
-from diception_ros.evaluation.pictures import Legend
 from diception_ros.evaluation.plots import Plot, plots_of
+from diception_ros.evaluation.result_frames import frames_html
 from diception_ros.evaluation.result_style import PAGE
 from diception_ros.evaluation.results import Results
 
-PICTURE_WIDTH = 480
-QUALITY = 85
 LEADING = {
     "depth": ("abs_rel", "delta1"),
     "normal": ("mean", "within_11_25"),
@@ -41,7 +35,7 @@ LEADING = {
     "pose": ("PCK@0.1",),
     "system": ("latency p50", "rate"),
 }
-"""Figures of the cards at the top, by task; a task's first protocol only."""
+"""Figures of the cards at the top, by task; of depth under every protocol, else the first."""
 NAMES = {
     "abs_rel": "AbsRel",
     "sq_rel": "SqRel",
@@ -78,7 +72,7 @@ def write_result_page(
         "<h2>Figures</h2>",
         _figures(estimates, results.draws),
         _plots(plots_of(results.curves, results.figures, results.draws)),
-        _pictures(shown),
+        frames_html(shown),
         _facts(results),
     ]
     page = PAGE.replace("@title@", escape(title)).replace("@body@", "\n".join(filter(None, body)))
@@ -113,7 +107,8 @@ def _lead(results: Results) -> str:
     text = f"{subject['kind']}, {subject['images']} images"
     text += f", {skipped} skipped" if skipped else ""
     frames = max((len(figure.parts) for figure in results.figures), default=0)
-    unit = "group of frames" if any(results.draws.groups.values()) else "frame"
+    grouped = any(results.draws.groups.values())
+    unit = {"recording": "second"}.get(subject["kind"], "scene") if grouped else "frame"
     text += f". Intervals: 95%, bootstrap of {results.draws.number} draws, drawn by {unit}."
     if frames < FEW:
         text += f" With {frames} frames an interval is little more than a guess."
@@ -127,8 +122,8 @@ def _cards(estimates: Mapping[Metric, Estimate], differences: Sequence[Differenc
         of_task = [metric for metric in estimates if metric.task == task]
         for name in names:
             found = [metric for metric in of_task if metric.name == name]
-            if found:
-                cards.append(_card(found[0], estimates[found[0]], verdicts.get(found[0])))
+            shown = found if task == "depth" else found[:1]
+            cards += [_card(one, estimates[one], verdicts.get(one)) for one in shown]
     return f"<section class='cards'>{''.join(cards)}</section>"
 
 
@@ -233,43 +228,6 @@ def _plots(plots: Sequence[Plot]) -> str:
     return f"<h2>Where it is wrong</h2><section class='plots'>{drawn}</section>"
 
 
-def _pictures(shown: Sequence[Shown]) -> str:
-    parts = []
-    for task, frames in groupby(shown, key=lambda one: one.task):
-        rows = "".join(_picture_row(one) for one in frames)
-        parts.append(f"<h2>Frames: {escape(task)}</h2>{rows}")
-    return "".join(parts)
-
-
-def _picture_row(one: Shown) -> str:
-    cells = "".join(
-        f"<figure><img alt='{escape(caption, quote=True)}' src='{inline(picture)}'>"
-        f"<figcaption>{escape(caption)}</figcaption></figure>"
-        for caption, picture in one.panels.pictures
-    )
-    legends = "".join(_legend(legend) for legend in one.panels.legends)
-    return (
-        f"<div class='frame'><p><b class='rank {one.rank}'>{one.rank}</b> {escape(one.frame)} "
-        f"<span class='muted'>{escape(one.value)}</span></p><div class='row'>{cells}</div>"
-        f"<div class='legends'>{legends}</div></div>"
-    )
-
-
-def _legend(legend: Legend) -> str:
-    title = f"<b>{escape(legend.title)}</b> " if legend.title else ""
-    if legend.stops:
-        stops = ", ".join(f"rgb{stop}" for stop in legend.stops)
-        return (
-            f"<span class='legend'>{title}{escape(legend.low)} <i class='bar' style='background:"
-            f"linear-gradient(90deg, {stops})'></i> {escape(legend.high)}</span>"
-        )
-    swatches = " ".join(
-        f"<i class='swatch' style='background:rgb{colour}'></i> {escape(meaning)}"
-        for colour, meaning in legend.swatches
-    )
-    return f"<span class='legend'>{title}{swatches}</span>"
-
-
 def _facts(results: Results) -> str:
     def table(name: str, facts: Mapping[str, Any]) -> str:
         rows = "".join(
@@ -303,15 +261,3 @@ def _arrow(metric: Metric) -> str:
 
 def _css(verdict: str) -> str:
     return "even" if verdict == EVEN else verdict
-
-
-def inline(picture: Rgb) -> str:
-    """A data URL, at most PICTURE_WIDTH wide; JPEG."""
-    height, width = picture.shape[:2]
-    if width > PICTURE_WIDTH:
-        size = (PICTURE_WIDTH, max(1, round(height * PICTURE_WIDTH / width)))
-        picture = np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), np.uint8)
-    bgr = cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
-    encoded, data = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
-    assert encoded, "OpenCV writes no JPEG"
-    return f"data:image/jpeg;base64,{base64.b64encode(data.tobytes()).decode('ascii')}"

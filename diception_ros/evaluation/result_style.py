@@ -16,8 +16,9 @@ body { font: 15px/1.5 system-ui, -apple-system, "Segoe UI", Helvetica, Arial, sa
 h1 { font-size: 1.8rem; line-height: 1.2; margin: 0 0 .4rem; letter-spacing: -.01em; }
 h2 { font-size: 1.2rem; margin: 2.6rem 0 .8rem; padding-top: 1rem;
   border-top: 1px solid var(--line); }
-h3 { font-size: .95rem; margin: 0 0 .4rem; text-transform: capitalize; }
-h3 span { color: var(--muted); font-weight: normal; text-transform: none; margin-left: .3rem; }
+h3 { font-size: .95rem; margin: 0 0 .4rem; }
+h3::first-letter { text-transform: uppercase; }
+h3 span { color: var(--muted); font-weight: normal; margin-left: .3rem; }
 p { max-width: 62rem; margin: .3rem 0; }
 .kind { color: var(--accent); font-weight: 600; font-size: .8rem;
   letter-spacing: .04em; margin: 0; }

@@ -13,10 +13,11 @@ from diception_ros.evaluation.answers import Answers, FolderAnswers, merge_categ
 from diception_ros.evaluation.datasets.sample import DataSet, Item, Object, Sample, object_of
 from diception_ros.evaluation.evaluate import Plan, chosen_tasks, evaluate
 from diception_ros.evaluation.figures import EVEN
-from diception_ros.evaluation.judge import Judge, Rules, draw_objects
+from diception_ros.evaluation.judge import Judge
 from diception_ros.evaluation.protocols.presets import find_preset
 from diception_ros.evaluation.result_page import write_result_page
 from diception_ros.evaluation.results import compare_results
+from diception_ros.evaluation.truths import Rules, draw_objects
 from diception_ros.tasks import Instance, Instances
 
 SIZE = (48, 64)
@@ -50,6 +51,7 @@ class Wrong:
     """Answers the truth, worse with every frame."""
 
     name, clicks, settings = "wrong", True, {"seed": 0}
+    categories = frozenset({"cup"})
 
     def __init__(self, by=1.0):
         self.by = by
@@ -138,6 +140,11 @@ def test_panoptic_quality_adds_up_over_images(run):
     assert found["entity", "PQ"].value == pytest.approx(
         found["entity", "SQ"].value * found["entity", "RQ"].value
     )
+
+
+def test_categories_without_a_prompt_are_named(run):
+    (note,) = [note for note in run[0].notes if "no prompt" in note]
+    assert note.endswith("found nowhere: person.")
 
 
 def test_a_broken_frame_is_named_and_counted(run):
@@ -241,6 +248,29 @@ def test_a_folder_of_answers(tmp_path):
         answerer.answer(made(3), TASKS, ())
     with pytest.raises(ValueError, match="files cannot be clicked"):
         answerer.masks(made(0), [])
+
+
+def test_typed_joints_get_oks_and_are_judged_untyped_as_well(tmp_path):
+    rng = np.random.default_rng(0)
+    joints = np.column_stack([rng.uniform(0, 48, (17, 2)), np.full(17, 2)])
+    people = [
+        replace(one, keypoints=joints + np.array([8, 0, 0]) * i)
+        for i, one in enumerate(made(0).objects)
+    ]
+    sample = replace(made(0), objects=tuple(people))
+    answered = np.stack([people[1].keypoints, people[0].keypoints])  # in another order
+    np.save(tmp_path / "00.pose.npy", answered)
+    judge = Judge(RULES)
+    judge.judge(sample, FolderAnswers(tmp_path).answer(sample, TASKS, ()))
+    found = {f.metric.name: f.parts["scene/00"][""] for f in judge.figures()}
+    assert found["OKS"] == (2.0, 2.0)
+    assert found["PCK@0.05"] == (2.0, 2.0)
+    np.save(tmp_path / "00.pose.npy", answered[:1])
+    judge.judge(sample, FolderAnswers(tmp_path).answer(sample, TASKS, ()))
+    assert {f.metric.name: f for f in judge.figures()}["OKS"].parts["scene/00"][""] == (1.0, 2.0)
+    np.save(tmp_path / "00.pose.npy", np.zeros(5))
+    with pytest.raises(ValueError, match=r"expected keypoints \(N, 2 or 3\).*found \(5,\)"):
+        FolderAnswers(tmp_path).answer(sample, TASKS, ())
 
 
 def test_tasks_without_truth_and_sets_without_a_judged_image(tmp_path):

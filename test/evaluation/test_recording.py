@@ -9,10 +9,10 @@ from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
 from diception_ros.evaluation.figures import Draws
-from diception_ros.evaluation.judge import Rules
 from diception_ros.evaluation.protocols.presets import find_preset
 from diception_ros.evaluation.recorded_truth import named_topics, stamp_of
 from diception_ros.evaluation.recording import BagPlan, evaluate_bag, is_bag
+from diception_ros.evaluation.truths import Rules
 
 MS, SECOND = 10**6, 10**9
 SIZE = (24, 32)
