@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -61,7 +62,8 @@ class Estimate:
 @dataclass(frozen=True)
 class Figure:
     """A metric with its parts by frame. replicates: instead of parts where a figure is no ratio
-    (average precision): its value and the values of RESAMPLES_SLOW resamples of `parts`' frames."""
+    (average precision, percentiles): its value under each resample of the frames.
+    """
 
     metric: Metric
     parts: Mapping[str, Parts]
@@ -73,15 +75,14 @@ class Figure:
         if self.replicates:
             low, high = _interval(np.asarray(self.replicates))
             return Estimate(float(self.value or 0.0), low, high, len(self.parts))
-        frames = sorted(self.parts)
-        sums = self._sums(frames)
-        low, high = _interval(self._values(draws.weights(frames), sums))
-        value = float(self._values(np.ones((1, len(frames))), sums)[0])
-        return Estimate(value, low, high, len(frames))
+        value, spread = self.over(sorted(self.parts), draws)
+        return Estimate(value, *_interval(spread), len(self.parts))
 
-    def over(self, frames: Sequence[str], weights: Double) -> Double:
-        """The figure under each row of weights (B, len(frames)): (B,)."""
-        return self._values(weights, self._sums(frames))
+    def over(self, frames: Sequence[str], draws: Draws) -> tuple[float, Double]:
+        """The figure over these frames, and over each draw of them: (number,)."""
+        above, below = self._sums(frames)
+        value = float(self._values(above.sum(axis=0)[None], below.sum(axis=0)[None])[0])
+        return value, self._values(*draws.sums(frames, above, below))
 
     def _sums(self, frames: Sequence[str]) -> tuple[Double, Double]:
         """Numerators and denominators (frames, classes)."""
@@ -93,11 +94,11 @@ class Figure:
                 both[:, row, place[name]] = pair
         return both[0], both[1]
 
-    def _values(self, weights: Double, sums: tuple[Double, Double]) -> Double:
-        above, below = weights @ sums[0], weights @ sums[1]
+    def _values(self, above: Double, below: Double) -> Double:
+        """Figures (B,) of numerators and denominators (B, classes)."""
         ratio = np.divide(above, below, out=np.zeros_like(above), where=below > 0)
         present = (below > 0).sum(axis=1)
-        mean = np.full(len(weights), np.nan)
+        mean = np.full(len(above), np.nan)
         np.divide(ratio.sum(axis=1), present, out=mean, where=present > 0)
         return np.sqrt(mean) if self.metric.root else mean
 
@@ -112,13 +113,24 @@ class Draws:
     number: int = RESAMPLES
     seed: int = 0
 
-    def weights(self, frames: Sequence[str]) -> Double:
-        """(number, frames): how often each frame was drawn."""
+    def sums(self, frames: Sequence[str], *parts: Double) -> list[Double]:
+        """Sums over each draw of parts (frames, classes): (number, classes) each."""
         units = [self.groups.get(frame) or f"frame {frame}" for frame in frames]
         names, place = np.unique(units, return_inverse=True)
-        rng = np.random.default_rng(self.seed)
-        drawn = rng.multinomial(len(names), np.full(len(names), 1 / len(names)), self.number)
-        return drawn[:, place].astype(np.float64)
+        drawn = _drawn(len(names), self.number, self.seed)
+        found = []
+        for part in parts:
+            whole = np.zeros((len(names), part.shape[1]))
+            np.add.at(whole, place, part)
+            found.append(drawn @ whole)
+        return found
+
+
+@lru_cache(maxsize=2)
+def _drawn(units: int, number: int, seed: int) -> Double:
+    """(number, units): how often each unit was drawn. Kept, because all figures of a run ask."""
+    rng = np.random.default_rng(seed)
+    return rng.multinomial(units, np.full(units, 1 / units), number).astype(np.float64)
 
 
 class Tally:
@@ -171,9 +183,8 @@ def compare(this: Figure, other: Figure, draws: Draws) -> Difference | None:
         values = float(this.value or 0.0), float(other.value or 0.0)
         spread = np.asarray(this.replicates) - np.asarray(other.replicates)
     else:
-        once, weights = np.ones((1, len(frames))), draws.weights(frames)
-        values = float(this.over(frames, once)[0]), float(other.over(frames, once)[0])
-        spread = this.over(frames, weights) - other.over(frames, weights)
+        (here, drawn), (there, drawn_too) = this.over(frames, draws), other.over(frames, draws)
+        values, spread = (here, there), drawn - drawn_too
     low, high = _interval(spread)
     return Difference(
         this.metric,

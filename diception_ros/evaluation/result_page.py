@@ -195,8 +195,11 @@ def _comparison(differences: Sequence[Difference], against: str, alone: Sequence
         f"{shown} of {len(differences)} figures differ. Paired: both runs on the same frames, "
         "drawn together. One in twenty figures without any true difference will seem to differ."
     )
-    if alone:
-        note += f" Not comparable: {'; '.join(alone)}."
+    listed = "".join(f"<li>{escape(name)}</li>" for name in alone)
+    rest = (
+        f"<details><summary>{len(alone)} figures not compared</summary><p>Only one of the runs has "
+        f"them, or the runs share no frames.</p><ul>{listed}</ul></details>"
+    )
     head = "".join(
         f"<th class='{css}'>{name}</th>"
         for name, css in (
@@ -206,7 +209,7 @@ def _comparison(differences: Sequence[Difference], against: str, alone: Sequence
     )  # fmt: skip
     return (
         f"<h2>Against {escape(against)}</h2><p>{escape(note)}</p>"
-        f"<table class='wide'><tr>{head}</tr>{rows}</table>"
+        f"<table class='wide'><tr>{head}</tr>{rows}</table>{rest if alone else ''}"
     )
 
 
