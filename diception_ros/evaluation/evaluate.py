@@ -13,6 +13,7 @@ from diception_ros.evaluation.figures import Draws
 from diception_ros.evaluation.judge import Judge
 from diception_ros.evaluation.pictures import Panels, draw, draw_point, draw_semantic
 from diception_ros.evaluation.profiles import Profile
+from diception_ros.evaluation.protocols.average_precision import available
 from diception_ros.evaluation.protocols.clicks import Click, next_click
 from diception_ros.evaluation.results import Results, Skipped
 from diception_ros.evaluation.truths import Rules, categories_of, draw_objects
@@ -20,6 +21,10 @@ from diception_ros.evaluation.truths import Rules, categories_of, draw_objects
 BROKEN = (ValueError, OSError, KeyError)
 """What a broken file or an answer that does not fit raises; the frame is skipped and counted."""
 RANKS = ("best", "median", "worst")
+
+NO_PRECISION = (
+    "AP and AR are missing: they need pycocotools (pip install 'diception_ros[evaluate]')."
+)
 
 Progress = Callable[[int, int], None]
 
@@ -184,6 +189,7 @@ def notes_of(data: DataSet, plan: Plan, unknown: Collection[str] = ()) -> list[s
         notes.append(
             "Panoptic quality: unannotated pixels are void; segments mostly in void are no error."
         )
+        notes += [] if available() else [NO_PRECISION]
     return notes
 
 

@@ -17,10 +17,18 @@ import numpy.typing as npt
 from diception_ros.evaluation.answers import Answers
 from diception_ros.evaluation.bags import answer_array, count_messages, read_messages
 from diception_ros.evaluation.datasets.sample import DataSet, Sample
-from diception_ros.evaluation.evaluate import BROKEN, Shown, curves_of, leading_text, ranks
+from diception_ros.evaluation.evaluate import (
+    BROKEN,
+    NO_PRECISION,
+    Shown,
+    curves_of,
+    leading_text,
+    ranks,
+)
 from diception_ros.evaluation.figures import Draws
 from diception_ros.evaluation.judge import Judge
 from diception_ros.evaluation.pictures import draw
+from diception_ros.evaluation.protocols.average_precision import available
 from diception_ros.evaluation.protocols.depth import AFFINE_DISPARITY, METRIC
 from diception_ros.evaluation.recorded_truth import Truths, picture_of, stamped_items
 from diception_ros.evaluation.results import Results, Skipped
@@ -228,6 +236,8 @@ class _Run:
             "Intervals: whole seconds are drawn, because successive frames are alike.",
             FLICKER,
         ]
+        if "entity" in self.judge.leading and not available():
+            notes.append(NO_PRECISION)
         if not self.reports:
             notes.append("No frame report was recorded: latency, rate and drops are not known.")
         return notes

@@ -59,7 +59,9 @@ def report_figures(reports: Sequence[Report], seed: int = 0) -> list[Figure]:
     for one in ordered:
         name = frame_name(one.stamp)
         tally.add(Metric(TASK, RECORDED, "latency mean", "ms"), name, one.age_ms)
-        tally.add(Metric(TASK, RECORDED, "images dropped"), name, one.dropped, one.dropped + 1)
+        tally.add(
+            Metric(TASK, RECORDED, "share of images dropped"), name, one.dropped, one.dropped + 1
+        )
         for stage, spent in one.stages.items():
             tally.add(Metric(TASK, RECORDED, f"stage {stage}", "ms"), name, spent)
     for before, after in pairwise(ordered):

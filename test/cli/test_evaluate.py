@@ -91,10 +91,14 @@ def test_a_broken_image_changes_the_exit_status(folder, tmp_path, capsys):
         (["--task", "normal"], "no truth for the task 'normal', only for depth"),
         (["--compare", "nowhere"], "cannot be read, expected the results.json of an earlier"),
         (["--against", "/depth"], "--against is for bags"),
+        (["--images", "nowhere"], "nowhere: cannot be read as a list of image names"),
+        (["--images", "IMAGES"], "no image '7', but for example 0"),
         (["--answers", ".", "--bundle", "."], "--answers and --bundle: give one of them"),
     ],
 )
 def test_mistakes_are_one_line(folder, tmp_path, capsys, options, message):
+    (tmp_path / "images.txt").write_text("0.png\n7.png\n")
+    options = [str(tmp_path / "images.txt") if word == "IMAGES" else word for word in options]
     assert run(["evaluate", str(folder), "--out", str(tmp_path / "out"), *options]) == 2
     assert message in one_line(capsys)
     assert not (tmp_path / "out").exists()

@@ -3,6 +3,7 @@
 
 import shutil
 import subprocess
+import sys
 from dataclasses import replace
 
 import cv2
@@ -145,6 +146,15 @@ def test_panoptic_quality_adds_up_over_images(run):
 def test_categories_without_a_prompt_are_named(run):
     (note,) = [note for note in run[0].notes if "no prompt" in note]
     assert note.endswith("found nowhere: person.")
+
+
+def test_figures_that_a_missing_package_costs_are_named(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pycocotools", None)
+    monkeypatch.setitem(sys.modules, "pycocotools.mask", None)
+    results, _ = evaluate(data_set(tmp_path, 1), Wrong(), Plan(RULES, ("entity",)))
+    assert any("AP and AR are missing: they need pycocotools" in note for note in results.notes)
+    assert ("entity", "AP") not in values(results)
+    assert ("entity", "PQ") in values(results)
 
 
 def test_a_broken_frame_is_named_and_counted(run):

@@ -8,6 +8,7 @@ import yaml
 from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
+from diception_ros.cli import run
 from diception_ros.evaluation.figures import Draws
 from diception_ros.evaluation.protocols.presets import find_preset
 from diception_ros.evaluation.recorded_truth import named_topics, stamp_of
@@ -130,7 +131,7 @@ def test_how_the_node_ran(judged):
     assert found["system", recorded, "latency p50"].value == pytest.approx(39.5)
     assert found["system", recorded, "latency p95"].value == pytest.approx(57.05, abs=0.01)
     assert found["system", recorded, "rate"].value == pytest.approx(10)
-    assert found["system", recorded, "images dropped"].value == pytest.approx(10 / 50)
+    assert found["system", recorded, "share of images dropped"].value == pytest.approx(10 / 50)
     assert found["system", recorded, "stage denoise"].value == pytest.approx(39.5 / 2)
     whole = found["system", "share of all pixels", "coverage of depth"]
     assert whole.value == pytest.approx(23 / 24)
@@ -205,6 +206,23 @@ def test_another_size_says_what_to_do(tmp_path):
     results, _ = evaluate_bag(bag, BagPlan(RULES, topics=("/depth/truth",)))
     causes = {one.cause for one in results.skipped}
     assert any("different sizes (16x12, 32x24): register the depth" in cause for cause in causes)
+
+
+def test_the_command_judges_a_bag_and_names_what_it_skipped(bag, tmp_path, capsys):
+    out = tmp_path / "out"
+    options = ["--against", "/depth/truth", "--out", str(out)]
+    assert run(["evaluate", str(bag), *options]) == 3  # one image was broken
+    assert "1 frames skipped" in capsys.readouterr().out
+    assert "1.300000000" in (out / "index.html").read_text("utf-8")
+    again = tmp_path / "again"
+    assert (
+        run(["evaluate", str(bag), *options[:2], "--out", str(again), "--compare", str(out)]) == 3
+    )
+    text = (again / "index.html").read_text("utf-8")
+    assert "0 of" in text
+    assert "no difference shown" in text
+    assert run(["evaluate", str(bag), "--against", str(tmp_path), *options]) == 2
+    assert "--against takes one folder or some topics, not both" in capsys.readouterr().err
 
 
 def test_mistakes_are_one_line(bag, tmp_path):

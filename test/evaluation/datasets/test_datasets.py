@@ -2,6 +2,7 @@
 """A tiny example of every published form, written as its publisher writes it, and what is read."""
 
 import json
+import sys
 
 import cv2
 import numpy as np
@@ -89,6 +90,20 @@ def test_nyu_as_published(tmp_path):
     np.testing.assert_array_equal(sample.rgb, RGB)
     np.testing.assert_array_equal(sample.depth_m, depth)
     assert [one.corner for one in sample.objects] == [(0, 0), (4, 0)]
+
+
+def test_without_h5py_one_line_says_what_to_do(tmp_path, monkeypatch):
+    (tmp_path / "nyu_depth_v2_labeled.mat").write_bytes(b"")
+    monkeypatch.setitem(sys.modules, "h5py", None)
+    with pytest.raises(ValueError, match=r"needs h5py: pip install 'diception_ros\[evaluate\]'"):
+        open_dataset(tmp_path)
+
+
+def test_a_damaged_mat_is_named(tmp_path):
+    pytest.importorskip("h5py", reason="h5py is not installed")
+    (tmp_path / "nyu_depth_v2_labeled.mat").write_bytes(b"no HDF5")
+    with pytest.raises(ValueError, match=r"labeled\.mat: cannot be read as HDF5"):
+        open_dataset(tmp_path)
 
 
 def test_kitti_selection(tmp_path):
