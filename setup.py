@@ -43,6 +43,7 @@ setup(
     install_requires=requirements("requirements.txt"),
     extras_require={
         "train": TRAIN,
+        "evaluate": ["h5py", "pycocotools"],
         "open3d": ["open3d"],
         "ray": ["ray[data]"],
         "dev": [name for name in requirements("requirements-dev.txt") if name not in BUILD],

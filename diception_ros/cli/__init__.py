@@ -16,6 +16,7 @@ from diception_ros.cli import (
     demo,
     demo_publish,
     doctor,
+    evaluate,
     infer,
     prompts,
     scenes,
@@ -43,6 +44,7 @@ app.command("train")(train.train)
 app.command("export")(train.export)
 app.command("adapt")(adapt.adapt)
 app.command("demo")(demo.demo)
+app.command("evaluate")(evaluate.evaluate)
 app.command("demo-publish")(demo_publish.demo_publish)
 
 
