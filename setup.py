@@ -38,8 +38,15 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.10",
-    packages=find_packages(include=["diception_ros", "diception_ros.*"]),
-    package_data={"diception_ros": ["py.typed", "bundles/**/*", "**/*.yaml", "**/*.html"]},
+    packages=[
+        *find_packages(include=["diception_ros", "diception_ros.*"]),
+        "diception_ros.definitions",  # the .msg files: bags explain themselves without ROS, too
+    ],
+    package_dir={"diception_ros.definitions": "msg"},
+    package_data={
+        "diception_ros": ["py.typed", "bundles/**/*", "**/*.yaml", "**/*.html"],
+        "diception_ros.definitions": ["*.msg"],
+    },
     install_requires=requirements("requirements.txt"),
     extras_require={
         "train": TRAIN,

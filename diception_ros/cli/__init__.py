@@ -11,6 +11,7 @@ import typer
 
 from diception_ros.cli import (
     adapt,
+    bag,
     bench,
     convert,
     demo,
@@ -37,6 +38,7 @@ prompts_app.command("add")(prompts.add)
 app.add_typer(prompts_app, name="prompts")
 app.add_typer(scenes.app, name="scenes")
 app.command("infer")(infer.infer)
+app.command("bag")(bag.bag)
 app.command("doctor")(doctor.doctor)
 app.command("bench")(bench.bench)
 app.command("convert")(convert.convert)

@@ -4,11 +4,9 @@
 from __future__ import annotations
 
 import logging
-import math
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 from geometry_msgs.msg import PointStamped
@@ -16,35 +14,14 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 
 from diception_ros.ros import interfaces, qos
 from diception_ros.ros.camera import CameraInfos, sibling_topic
+from diception_ros.ros.incoming import Incoming, Prompts, read_prompts
 from diception_ros.ros.scale import Reference
-from diception_ros.tasks import Request
+
+__all__ = ["Incoming", "Inputs", "LargeInput", "Prompts", "info_topic", "read_prompts"]
 
 logger = logging.getLogger(__name__)
 REFERENCES = 4
 """The newest that are kept, so that one fits an image that comes a little before or after it."""
-
-
-@dataclass(frozen=True)
-class Incoming:
-    """An image as it came. received: time.monotonic() seconds."""
-
-    topic: str
-    message: Any
-    received: float
-
-
-@dataclass(frozen=True)
-class Prompts:
-    """Points (x, y) in pixels of the input image, labels 1 inside, 0 outside. frame_id "" means
-    any camera."""
-
-    topic: str
-    points: tuple[tuple[float, float], ...]
-    labels: tuple[int, ...]
-    frame_id: str = ""
-
-    def meant_for(self, frame_id: str) -> bool:
-        return self.frame_id in ("", frame_id)
 
 
 class LargeInput:
@@ -182,19 +159,3 @@ def info_topic(node: Any, image_topic: str, prefix: str = "") -> str:
     if remapped != str(node.resolve_topic_name(name, only_expand=True)):
         return remapped
     return sibling_topic(image_topic)
-
-
-def read_prompts(message: Any, topic: str) -> Prompts | None:
-    """PointPrompts -> Prompts, None for no points (which ends the answers).
-    ValueError for lists of unequal length, too many points or points that are no numbers."""
-    if len(message.x) != len(message.y) or len(message.labels) not in (0, len(message.x)):
-        raise ValueError(
-            f"{topic}: {len(message.x)} x, {len(message.y)} y and {len(message.labels)} labels; "
-            "expected as many of each, or no labels"
-        )
-    points = tuple((float(x), float(y)) for x, y in zip(message.x, message.y, strict=True))
-    if not all(math.isfinite(x) and math.isfinite(y) for x, y in points):
-        raise ValueError(f"{topic}: a point is not finite: {points}")
-    labels = tuple(int(label) for label in message.labels) or (1,) * len(points)
-    Request("point", points=points, labels=labels)  # checks their number
-    return Prompts(topic, points, labels, message.header.frame_id) if points else None

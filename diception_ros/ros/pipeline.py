@@ -17,6 +17,7 @@ from diception_ros.engine import Engine, Outcome
 from diception_ros.ros.camera import intrinsics, resized, stamp_ns
 from diception_ros.ros.filters import confidence_of, keep
 from diception_ros.ros.images import to_rgb
+from diception_ros.ros.incoming import Incoming
 from diception_ros.ros.messages import frame_report
 from diception_ros.ros.outputs import Answers, Frame, Output, needed_tasks
 from diception_ros.ros.parameters import NodeParameters
@@ -29,7 +30,7 @@ from diception_ros.tasks import Disparity, Instances, Request, Result
 
 if TYPE_CHECKING:  # at run time no ROS is needed here: diception bag works with this, too
     from diception_ros.ros.diagnostics import Complaints, Statistics
-    from diception_ros.ros.inputs import Incoming, Inputs
+    from diception_ros.ros.inputs import Inputs
     from diception_ros.ros.publishers import Gate, Publishers
 
 logger = logging.getLogger(__name__)

@@ -5,14 +5,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
+from diception_ros.ros.incoming import Prompts
 from diception_ros.ros.outputs import Frame
 from diception_ros.ros.parameters import NodeParameters
 from diception_ros.tasks import Request, Task
-
-if TYPE_CHECKING:  # at run time no ROS is needed here
-    from diception_ros.ros.inputs import Prompts
 
 
 @dataclass(frozen=True)

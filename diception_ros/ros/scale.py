@@ -3,8 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import cv2
@@ -59,6 +59,18 @@ class ScaleTracker:
     def reset(self) -> None:
         """Forgets the past, for when time jumps."""
         self._last = None
+
+    def state(self) -> dict[str, Any]:
+        """The past as plain values, for `restore` in another process."""
+        if self._last is None:
+            return {"source": self._source}
+        stamp, fit = self._last
+        return {"source": self._source, "stamp": stamp, "fit": asdict(fit)}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Goes on where `state` was asked."""
+        self._source = state["source"]
+        self._last = (state["stamp"], ScaleFit(**state["fit"])) if "fit" in state else None
 
     def metric(
         self,

@@ -1,0 +1,277 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The node's own pipeline, fed from a bag: shots -> batches -> engine -> messages.
+
+Three threads beside the caller's: one reads and decodes, one prepares, one runs the engine. The
+caller's finishes and serializes. Queues are short, so memory does not depend on the bag's length.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any
+
+from diception_ros.engine import Engine, Outcome
+from diception_ros.evaluation.offline.definitions import typestore
+from diception_ros.evaluation.offline.prefetch import ahead
+from diception_ros.evaluation.offline.timeline import Problem, Shot
+from diception_ros.ros.content import FRAME_REPORT, LABEL_INFO, Content
+from diception_ros.ros.incoming import Incoming, Prompts
+from diception_ros.ros.outputs import Output, all_outputs
+from diception_ros.ros.parameters import NodeParameters
+from diception_ros.ros.pipeline import Asked, Context, Pipeline
+from diception_ros.tasks import Result
+
+logger = logging.getLogger(__name__)
+REPORT_TOPIC = "frame_report"
+LABELS_TOPIC = "semantic/label_info"
+
+
+@dataclass(frozen=True)
+class Message:
+    """One serialized message: topic below the node's name."""
+
+    topic: str
+    data: bytes | memoryview
+
+
+@dataclass(frozen=True)
+class Answer:
+    """All messages of one image, none where it could not be answered, and what was wrong with it.
+    state: of the scale after it, see ScaleTracker.state."""
+
+    shot: Shot
+    messages: tuple[Message, ...]
+    problems: tuple[Problem, ...]
+    state: Mapping[str, Any]
+
+
+@dataclass
+class _Step:
+    """A shot on its way through the threads. afresh: the scale's past ends before it."""
+
+    shot: Shot
+    problems: list[Problem]
+    asked: Asked | None = None
+    afresh: bool = False
+    results: Sequence[Result] = ()
+    outcome: Outcome | None = None
+
+
+def offered(parameters: NodeParameters, engine: Engine) -> list[tuple[str, str]]:
+    """(topic below the node's name, message type) of everything that is written, in order."""
+    outputs = [item for item in all_outputs(engine.tasks) if item.offered(parameters)]
+    topics = [(item.topic, item.type) for item in outputs] + [(REPORT_TOPIC, FRAME_REPORT)]
+    return topics + ([(LABELS_TOPIC, LABEL_INFO)] if "semantic" in parameters.tasks else [])
+
+
+class Frames:
+    """Answers shots of one camera. batch: images in one pass of the engine. points: what the point
+    task is asked where the shot brings no prompts of its own."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        parameters: NodeParameters,
+        batch: int = 1,
+        points: Prompts | None = None,
+    ) -> None:
+        self._engine, self._parameters = engine, parameters
+        self._batch, self._points = batch, points
+        self._outputs = [item for item in all_outputs(engine.tasks) if item.offered(parameters)]
+        self._current: _Step | None = None
+        self._built: list[Message] = []
+        self._finishing: _Step | None = None
+        self._prepare = self._pipeline(_Inputs(self), self._complain_ahead)
+        # What the preparing pipeline notices ends the past of the finishing one, frames later.
+        self._prepare.scale = SimpleNamespace(reset=self._mark)  # type: ignore[assignment]
+        self._finish = self._pipeline(SimpleNamespace(references=()), self._complain_behind)
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Goes on after an Answer with this state."""
+        self._finish.scale.restore(state)
+
+    def answers(self, shots: Iterable[Shot], primer: bool = False) -> Iterator[Answer]:
+        """In the order of the shots. primer: the first is looked at, not answered."""
+        with ExitStack() as threads:
+
+            def thread(items: Iterator[Any], size: int, name: str) -> Iterator[Any]:
+                return threads.enter_context(ahead(items, size, name))
+
+            ready = thread(iter(shots), 2 * self._batch, "bag reader")
+            asked = thread(self._prepared(ready, primer), 2 * self._batch, "bag decoder")
+            for steps in thread(self._run(_batches(asked, self._batch)), 2, "bag engine"):
+                for step in steps:
+                    yield self._answer(step)
+
+    def _prepared(self, shots: Iterator[Shot], primer: bool) -> Iterator[_Step]:
+        for shot in shots:
+            step = self._current = _Step(shot, list(shot.problems))
+            if shot.message is not None:
+                incoming = Incoming(shot.topic, shot.message, time.monotonic())
+                with _guarded(step):
+                    step.asked = self._prepare.prepare(incoming, self._parameters)
+            if primer:
+                primer = False
+                continue
+            yield step
+
+    def _run(self, batches: Iterator[list[_Step]]) -> Iterator[list[_Step]]:
+        for steps in batches:
+            self._infer([step for step in steps if step.asked is not None])
+            yield steps
+
+    def _infer(self, steps: Sequence[_Step]) -> None:
+        """One pass; when it fails each frame is asked for itself, to find whose fault it was."""
+        if not steps:
+            return
+        asked = [step.asked for step in steps if step.asked is not None]
+        images, requests = [one.frame.rgb for one in asked], [one.requests for one in asked]
+        try:
+            outcome = self._engine.run(images, requests, seed=self._parameters.seed)
+        except Exception:
+            for step in steps if len(steps) > 1 else ():
+                self._infer([step])
+            if len(steps) == 1:
+                with _guarded(steps[0]):
+                    raise
+            return
+        for step, results in zip(steps, outcome.results, strict=True):
+            step.results, step.outcome = results, outcome
+
+    def _answer(self, step: _Step) -> Answer:
+        self._finishing, self._built = step, []
+        if step.afresh:
+            self._finish.scale.reset()
+        if step.asked is not None and step.outcome is not None:
+            with _guarded(step):
+                self._finish.finish(step.asked, step.results, step.outcome)
+        state = self._finish.scale.state()
+        return Answer(step.shot, tuple(self._built), tuple(step.problems), state)
+
+    def _pipeline(self, inputs: Any, complain: Callable[[str, str], None]) -> Pipeline:
+        """The node's, with stand-ins for what it has only over DDS."""
+        publishers = SimpleNamespace(
+            wanted=lambda _: list(self._outputs),
+            publish=self._keep,
+            publish_report=lambda content: self._keep_one(REPORT_TOPIC, FRAME_REPORT, content),
+            name=lambda topic: f"~/{topic}",
+        )
+        statistics = SimpleNamespace(
+            dropped=lambda cause: None,
+            idle=lambda: None,
+            answered=lambda *_: None,
+            dropped_since_report=lambda: 0,
+        )
+        parts: dict[str, Any] = {
+            "engine": self._engine,
+            "inputs": inputs,
+            "publishers": publishers,
+            "gate": SimpleNamespace(held=_open),
+            "statistics": statistics,
+            "complain": complain,
+            "now_ns": lambda: self._finishing.shot.received if self._finishing else 0,
+            "say": self._say,
+        }
+        return Pipeline(Context(**parts))
+
+    def _keep(self, output: Output, contents: Sequence[Any]) -> None:
+        for content in contents:
+            self._keep_one(output.topic, output.type, content)
+
+    def _keep_one(self, topic: str, msgtype: str, content: Any) -> None:
+        self._built.append(Message(topic, typestore().serialize_cdr(content, msgtype)))
+
+    def _mark(self) -> None:
+        self._step.afresh = True
+
+    def _say(self, text: str) -> None:
+        if "time jumped back" in text:
+            self._complain_ahead(self._step.shot.topic, text)
+
+    def _complain_ahead(self, topic: str, cause: str) -> None:
+        _complain(self._step, topic, cause)
+
+    def _complain_behind(self, topic: str, cause: str) -> None:
+        assert self._finishing is not None
+        _complain(self._finishing, topic, cause)
+
+    @property
+    def _step(self) -> _Step:
+        """The one that is being prepared."""
+        assert self._current is not None
+        return self._current
+
+
+class _Inputs:
+    """What the node's pipeline finds beside the image: what the shot brings."""
+
+    def __init__(self, frames: Frames) -> None:
+        self._frames = frames
+        self.camera_infos = SimpleNamespace(find=lambda _: self._shot.info, clear=lambda: None)
+        self.info_topic = "camera_info"
+
+    @property
+    def _shot(self) -> Shot:
+        return self._frames._step.shot
+
+    @property
+    def references(self) -> Any:
+        return _Kept(self._shot.references)
+
+    @property
+    def prompts(self) -> Any:
+        return self._shot.prompts or self._frames._points
+
+
+class _Kept(tuple[Any, ...]):
+    """The shot's own references: another time clears nothing of them."""
+
+    def clear(self) -> None:
+        """Nothing to do."""
+
+
+def label_info(parameters: NodeParameters, time_ns: int) -> Message:
+    """The class list, as the node latches it."""
+    from diception_ros.ros.messages import label_info as content_of
+
+    seconds, rest = divmod(time_ns, 1_000_000_000)
+    stamp = Content("builtin_interfaces/msg/Time", sec=seconds, nanosec=rest)
+    header = Content("std_msgs/msg/Header", stamp=stamp, frame_id="")
+    content = content_of(header, parameters.categories, parameters.filter.instance_score)
+    return Message(LABELS_TOPIC, typestore().serialize_cdr(content, LABEL_INFO))
+
+
+def _complain(step: _Step, topic: str, cause: str) -> None:
+    text = " ".join(cause.removeprefix(f"{topic}: ").split())
+    step.problems.append(Problem(topic, step.shot.received, text))
+
+
+@contextmanager
+def _guarded(step: _Step) -> Iterator[None]:
+    """A frame that fails is said to have failed; the bag goes on."""
+    try:
+        yield
+    except Exception as error:
+        logger.debug("a frame failed", exc_info=True)
+        _complain(step, step.shot.topic, f"the frame failed: {type(error).__name__}: {error}")
+
+
+@contextmanager
+def _open() -> Iterator[bool]:
+    yield True
+
+
+def _batches(items: Iterator[Any], size: int) -> Iterator[list[Any]]:
+    batch: list[Any] = []
+    for item in items:
+        batch.append(item)
+        if len(batch) == size:
+            yield batch
+            batch = []
+    if batch:
+        yield batch

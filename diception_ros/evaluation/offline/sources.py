@@ -1,0 +1,328 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Bags as they lie about: rosbag2 (SQLite, MCAP) and ROS 1, whole, unfinished or damaged.
+
+Everything comes out as ROS 2 messages. What cannot be read is reported and left out, never fatal
+beyond the bag it is in.
+"""
+
+from __future__ import annotations
+
+import heapq
+import struct
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rosbags.interfaces import Connection
+from rosbags.rosbag1 import Reader as Reader1
+from rosbags.rosbag2 import Reader as Reader2
+from rosbags.rosbag2.reader import DirectoryReader
+from rosbags.rosbag2.storage_mcap import MAXSIZE, ChunkInfo, McapReader, msgsrc
+from rosbags.rosbag2.storage_sqlite3 import Sqlite3Reader
+from rosbags.typesys import Stores, get_types_from_msg, get_typestore
+
+from diception_ros.evaluation.offline.definitions import typestore
+
+Report = Callable[[str, int, str], None]
+"""report(topic, time in ns, cause): something was left out."""
+STORAGES = {".mcap": McapReader, ".db3": Sqlite3Reader}
+HEADER = "std_msgs/msg/Header"
+LONGEST = 4 * 2**30
+"""Bytes. A record of an unfinished file that claims more is damage."""
+
+
+@dataclass(frozen=True)
+class Topic:
+    """A topic of a bag. ros1: its messages are ROS 1's."""
+
+    name: str
+    msgtype: str
+    messages: int
+    definition: str = ""
+    ros1: bool = False
+
+
+@dataclass(frozen=True)
+class Raw:
+    """One message as it was recorded: CDR bytes (ROS 1 ones are converted), received in ns."""
+
+    topic: str
+    msgtype: str
+    received: int
+    data: bytes | memoryview
+
+
+def decode(raw: Raw) -> Any:
+    """The message. ValueError when its type is unknown or its bytes are too few."""
+    if raw.msgtype not in typestore().types:
+        raise ValueError(f"type {raw.msgtype} is not known")
+    try:
+        # A copy, because the arrays of a message are views: torch wants them writable.
+        return typestore().deserialize_cdr(memoryview(bytearray(raw.data)), raw.msgtype)
+    except Exception as error:  # numpy, struct and rosbags each raise their own
+        raise ValueError(f"damaged {raw.msgtype} of {len(raw.data)} bytes: {error}") from error
+
+
+class Bag:
+    """An open bag. start and end in ns; notes: what is wrong with it as a whole."""
+
+    def __init__(self, path: Path, readers: Sequence[Any], notes: Sequence[str] = ()) -> None:
+        self.path, self.notes = path, tuple(notes)
+        self._readers = tuple(readers)
+        self._ros1 = isinstance(self._readers[0], Reader1)
+
+    @property
+    def topics(self) -> dict[str, Topic]:
+        found: dict[str, Topic] = {}
+        for reader in self._readers:
+            for one in reader.connections:
+                before = found[one.topic].messages if one.topic in found else 0
+                found[one.topic] = Topic(
+                    one.topic, one.msgtype, before + one.msgcount, one.msgdef.data, self._ros1
+                )
+        return dict(sorted(found.items()))
+
+    @property
+    def span(self) -> tuple[int, int]:
+        """First and last time in ns; (0, 0) for an empty bag."""
+        spans = [_span(reader) for reader in self._readers if _count(reader)]
+        return (min(s for s, _ in spans), max(e for _, e in spans)) if spans else (0, 0)
+
+    def messages(
+        self,
+        topics: Collection[str],
+        report: Report,
+        start: int | None = None,
+        stop: int | None = None,
+    ) -> Iterator[Raw]:
+        """The messages of these topics with start <= received < stop, in order of reception."""
+        for reader in self._readers:
+            chosen = [one for one in reader.connections if one.topic in topics]
+            if chosen:
+                for connection, received, data in _messages(reader, chosen, start, stop, report):
+                    try:
+                        yield self._raw(connection, received, data)
+                    except Exception as error:  # a ROS 1 message that is shorter than its type
+                        report(connection.topic, received, f"damaged {connection.msgtype}: {error}")
+
+    def _raw(self, connection: Connection, received: int, data: bytes) -> Raw:
+        if self._ros1:
+            store = _ros1_store(connection.msgtype, connection.msgdef.data)
+            return Raw(
+                connection.topic,
+                connection.msgtype,
+                received,
+                store.ros1_to_cdr(data, connection.msgtype),
+            )
+        return Raw(connection.topic, connection.msgtype, received, data)
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[Bag]:
+    """The bag at a path: a folder with metadata.yaml, one without (the recorder was killed), or a
+    single .mcap, .db3 or .bag file. ValueError with the cause when nothing of it can be read."""
+    with ExitStack() as stack:
+        if not path.exists():
+            raise ValueError(f"{path}: no such bag")
+        if path.suffix in (".bag", ".active"):
+            yield Bag(path, [_open_ros1(path, stack)])
+            return
+        try:
+            reader = Reader2(path)
+            stack.enter_context(reader)
+        except Exception as error:  # rosbags, SQLite and YAML each raise their own
+            yield _salvaged(path, error, stack)
+        else:
+            yield Bag(path, _files(reader))
+
+
+def _files(reader: Reader2) -> list[Any]:
+    """The files of a bag one by one: damage in one shall not cost the others."""
+    storage = reader.storage
+    if isinstance(storage, DirectoryReader):
+        whole = storage.metadata.compression_mode == "message" or not storage.storages
+        return [storage] if whole else list(storage.storages)
+    return [storage]
+
+
+def _open_ros1(path: Path, stack: ExitStack) -> Any:
+    try:
+        return stack.enter_context(Reader1(path))
+    except Exception as error:
+        raise ValueError(
+            f"{path}: {' '.join(str(error).split())} (if its recorder was killed: rosbag reindex)"
+        ) from error
+
+
+def _salvaged(path: Path, error: Exception, stack: ExitStack) -> Bag:
+    """What can be read of a rosbag2 without metadata or index. ValueError when that is nothing."""
+    files = [path] if path.is_file() else sorted(path.iterdir(), key=_natural)
+    readers, notes = [], []
+    for file in files:
+        if file.suffix not in STORAGES or file.name.startswith("."):
+            continue
+        for kind in (STORAGES[file.suffix], *([_Unfinished] if file.suffix == ".mcap" else [])):
+            reader: Any = kind(file)
+            try:
+                reader.open()
+            except Exception as why:
+                cause = f"{file.name}: {' '.join(str(why).split())}"
+            else:
+                stack.callback(reader.close)
+                readers.append(reader)
+                break
+        else:
+            notes.append(cause)
+    if not readers:
+        raise ValueError(
+            f"{path} cannot be read as a bag: {' '.join(str(error).split()) or 'damaged'}"
+            + (f"; {'; '.join(notes)}" if notes else "")
+        )
+    left = f"; left out: {'; '.join(notes)}" if notes else ""
+    return Bag(path, readers, [f"unfinished bag, read without its index{left}"])
+
+
+def _natural(path: Path) -> tuple[int, str]:
+    """bag_2 before bag_10."""
+    return len(path.name), path.name
+
+
+class _Unfinished(McapReader):
+    """An MCAP file whose end is missing: its index is made anew from the chunks that are whole."""
+
+    def open(self) -> None:
+        self.bio = self.path.open("rb")
+        try:
+            self._index()
+        except BaseException:
+            self.close()
+            raise
+
+    def _index(self) -> None:
+        assert self.bio is not None
+        if self.bio.read(8) != b"\x89MCAP0\r\n":
+            raise ValueError("it does not begin like an MCAP file")
+        self.data_start = 8
+        places, self.data_end = _whole_records(self.bio, self.path.stat().st_size)
+        self.meta_scan()
+        self.chunks[:] = [_chunk_info(self.bio, *place) for place in places]
+        assert self.statistics is not None
+        counts = self.statistics.channel_message_counts
+        self.connections = [
+            one._replace(msgcount=counts.get(one.id, 0)) for one in self.connections
+        ]
+        for chunk in self.chunks:  # which channels a chunk holds is not known: any of them
+            chunk.channel_count.update(dict.fromkeys(self.channels, 1))
+        self.metadata = self.metadata._replace(
+            start_time=self.statistics.start_time,
+            end_time=self.statistics.end_time + 1,
+            message_count=self.statistics.message_count,
+        )
+
+
+def _whole_records(bio: Any, size: int) -> tuple[list[tuple[int, int]], int]:
+    """(offset, length) of every whole chunk, and where the last whole record ends."""
+    at, chunks = 8, []
+    while at + 9 <= size:
+        bio.seek(at)
+        kind, length = struct.unpack("<BQ", bio.read(9))
+        if length > LONGEST or at + 9 + length > size or kind in (0x0F, 0x02):
+            break
+        if kind == 0x06:
+            chunks.append((at, 9 + length))
+        at += 9 + length
+    return chunks, at
+
+
+def _chunk_info(bio: Any, offset: int, length: int) -> ChunkInfo:
+    bio.seek(offset + 9)
+    start, end, uncompressed, _ = struct.unpack("<QQQI", bio.read(28))
+    (letters,) = struct.unpack("<I", bio.read(4))
+    compression = bio.read(letters).decode()
+    (compressed,) = struct.unpack("<Q", bio.read(8))
+    return ChunkInfo(start, end, offset, length, {}, 0, compression, compressed, uncompressed, {})
+
+
+def _messages(
+    reader: Any,
+    connections: Sequence[Connection],
+    start: int | None,
+    stop: int | None,
+    report: Report,
+) -> Iterator[tuple[Connection, int, bytes]]:
+    """As the reader gives them; damage costs a chunk, or the rest of a file without chunks."""
+    last = 0
+    try:
+        source = (
+            _chunks(reader, connections, start, stop, report)
+            if isinstance(reader, McapReader) and reader.chunks
+            else reader.messages(connections, start, stop)
+        )
+        for item in source:
+            last = item[1]
+            yield item
+    except (GeneratorExit, MemoryError):
+        raise
+    except Exception as error:  # rosbags, SQLite, zstd and lz4 each raise their own
+        cause = f"the rest of the bag cannot be read: {' '.join(str(error).split())}"
+        report(connections[0].topic, last, cause)
+
+
+def _chunks(
+    reader: McapReader,
+    connections: Sequence[Connection],
+    start: int | None,
+    stop: int | None,
+    report: Report,
+) -> Iterator[tuple[Connection, int, bytes]]:
+    """rosbags' own way through the chunks, but a damaged one is left out alone."""
+    channels = {one.id: one for one in connections}
+    first, end = start or 0, MAXSIZE if stop is None else stop
+
+    assert reader.bio is not None
+    bio = reader.bio
+
+    def guarded(chunk: ChunkInfo) -> Iterator[Any]:
+        try:
+            yield from msgsrc(chunk, channels, first, end, bio)
+        except Exception as error:
+            cause = f"a damaged chunk of the bag: {' '.join(str(error).split())}"
+            report(connections[0].topic, chunk.message_start_time, cause)
+
+    wanted = [
+        guarded(chunk)
+        for chunk in reader.chunks
+        if first <= chunk.message_end_time
+        and chunk.message_start_time < end
+        and any(chunk.channel_count.get(number, 0) for number in channels)
+    ]
+    for message in heapq.merge(*wanted, key=lambda item: (item.timestamp, item.offset)):
+        if message.connection is not None:
+            yield message.connection, message.timestamp, message.data
+
+
+def _span(reader: Any) -> tuple[int, int]:
+    owner = reader if hasattr(reader, "start_time") else reader.metadata
+    return owner.start_time, owner.end_time - 1
+
+
+def _count(reader: Any) -> int:
+    return int(sum(one.msgcount for one in reader.connections))
+
+
+_STORES: dict[tuple[str, str], Any] = {}
+
+
+def _ros1_store(msgtype: str, definition: str) -> Any:
+    """The types of a ROS 1 connection by its own definition, but with ROS 2's header."""
+    key = msgtype, definition
+    if key not in _STORES:
+        store = get_typestore(Stores.EMPTY)
+        types = get_types_from_msg(definition, msgtype)
+        if HEADER in types:
+            types[HEADER] = typestore().fielddefs[HEADER]
+        store.register(types)
+        _STORES[key] = store
+    return _STORES[key]

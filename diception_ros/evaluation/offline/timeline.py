@@ -1,0 +1,224 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Images of one camera in the order of the recording, each with what belongs to it."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from diception_ros.evaluation.offline.sources import Bag, Raw, Report, decode
+from diception_ros.ros.camera import CameraInfos, stamp_ns
+from diception_ros.ros.incoming import Prompts, read_prompts
+from diception_ros.ros.scale import Reference
+
+LOOK_AHEAD = 200_000_000
+"""ns of recording within which what belongs to an image may come after it."""
+SECOND = 1_000_000_000
+REFERENCES = 16
+"""Kept: those of LOOK_AHEAD at 80 Hz."""
+
+
+@dataclass(frozen=True)
+class Topics:
+    """What is read. reference, prompts: "" for none. inputs: topics that are passed through."""
+
+    camera: str
+    camera_info: str
+    reference: str = ""
+    prompts: str = ""
+    inputs: frozenset[str] = frozenset()
+
+    @property
+    def read(self) -> frozenset[str]:
+        named = {self.camera, self.camera_info, self.reference, self.prompts} - {""}
+        return frozenset(named) | self.inputs
+
+
+@dataclass(frozen=True)
+class Window:
+    """Which images are asked: every n-th of those received from start to stop (ns, None: open)."""
+
+    every: int = 1
+    start: int | None = None
+    stop: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.every < 1:
+            raise ValueError(f"--every must be at least 1, got {self.every}")
+        if self.start is not None and self.stop is not None and self.start >= self.stop:
+            raise ValueError("--from must lie before --to")
+
+    def holds(self, received: int) -> bool:
+        return (self.start is None or received >= self.start) and (
+            self.stop is None or received < self.stop
+        )
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something that was left out: its topic (or bag), its time in ns (0: none), the cause."""
+
+    topic: str
+    time: int
+    cause: str
+
+
+@dataclass(frozen=True)
+class Shot:
+    """One image, all that is needed to answer it, and the messages to pass through before it.
+    number: of the image in the bag, from 0; message None when it could not be read. problems: what
+    was left out since the last one."""
+
+    number: int
+    received: int
+    topic: str
+    message: Any
+    info: Any = None
+    references: tuple[Reference, ...] = ()
+    prompts: Prompts | None = None
+    passed: tuple[Raw, ...] = ()
+    problems: tuple[Problem, ...] = ()
+
+
+@dataclass
+class _Waiting:
+    number: int
+    raw: Raw
+    message: Any
+    prompts: Prompts | None
+    passed: tuple[Raw, ...]
+    problems: tuple[Problem, ...]
+
+
+@dataclass
+class _Beside:
+    """What has come beside the images so far."""
+
+    infos: CameraInfos = field(default_factory=CameraInfos)
+    references: deque[Reference] = field(default_factory=lambda: deque(maxlen=REFERENCES))
+    prompts: Prompts | None = None
+
+    def forget(self) -> None:
+        self.infos.clear()
+        self.references.clear()
+
+
+def shots(
+    bag: Bag, topics: Topics, window: Window, report: Report, skip: int = 0
+) -> Iterator[Shot]:
+    """The images from number `skip` on. An image waits LOOK_AHEAD for its info and reference; one
+    that cannot be read comes with message None, so that numbers have no gaps. report: what is
+    found after the last image."""
+    beside, waiting, passed, problems = _Beside(), deque[_Waiting](), list[Raw](), list[Problem]()
+
+    def keep(topic: str, time: int, cause: str) -> None:
+        problems.append(Problem(topic, time, cause))
+
+    number, last_stamp = -1, 0
+    for raw in _read(bag, topics, window, keep):
+        while waiting and raw.received > waiting[0].raw.received + LOOK_AHEAD:
+            yield _complete(waiting.popleft(), beside)
+        if raw.topic != topics.camera:
+            _store(beside, topics, raw, keep)
+        if not window.holds(raw.received):
+            continue
+        if raw.topic != topics.camera:
+            if raw.topic in topics.inputs:
+                passed.append(raw)
+            continue
+        number += 1
+        if number % window.every or number < skip:
+            if number < skip:
+                passed.clear()
+                problems.clear()
+            continue
+        message = _decode(raw, keep)
+        stamp = last_stamp if message is None else stamp_ns(message.header)
+        if stamp < last_stamp:  # recorded over a loop: what came before belongs to another time
+            yield from _flush(waiting, beside)
+            beside.forget()
+        last_stamp = stamp
+        if raw.topic in topics.inputs:
+            passed.append(raw)
+        beyond = tuple(passed), tuple(problems)
+        waiting.append(_Waiting(number, raw, message, beside.prompts, *beyond))
+        passed.clear()
+        problems.clear()
+    yield from _flush(waiting, beside)
+    for problem in problems:
+        report(problem.topic, problem.time, problem.cause)
+
+
+def _read(bag: Bag, topics: Topics, window: Window, report: Report) -> Iterator[Raw]:
+    """A little more than the window on both sides, for what belongs to its first and last image."""
+    start = None if window.start is None else window.start - SECOND
+    stop = None if window.stop is None else window.stop + LOOK_AHEAD
+    return bag.messages(topics.read, report, start, stop)
+
+
+def _flush(waiting: deque[_Waiting], beside: _Beside) -> Iterator[Shot]:
+    while waiting:
+        yield _complete(waiting.popleft(), beside)
+
+
+def _complete(one: _Waiting, beside: _Beside) -> Shot:
+    shot = Shot(
+        one.number,
+        one.raw.received,
+        one.raw.topic,
+        one.message,
+        passed=one.passed,
+        problems=one.problems,
+    )
+    if one.message is None:
+        return shot
+    return replace(
+        shot,
+        info=beside.infos.find(one.message.header),
+        references=_around(beside.references, stamp_ns(one.message.header)),
+        prompts=one.prompts,
+    )
+
+
+def _around(references: Iterable[Reference], stamp: int) -> tuple[Reference, ...]:
+    """The reference nearest in time, as the node takes it: of equals the first to come."""
+    nearest = min(references, key=lambda one: abs(_stamp(one) - stamp), default=None)
+    return () if nearest is None else (nearest,)
+
+
+def _stamp(reference: Reference) -> int:
+    return stamp_ns(reference.message.header)
+
+
+def _store(beside: _Beside, topics: Topics, raw: Raw, report: Report) -> None:
+    if raw.topic not in (topics.camera_info, topics.reference, topics.prompts):
+        return
+    message = _decode(raw, report)
+    if message is None:
+        return
+    if raw.topic == topics.camera_info:
+        beside.infos.add(message)
+    elif raw.topic == topics.reference:
+        beside.references.append(Reference(raw.topic, message))
+    else:
+        try:
+            beside.prompts = _prompts(message, raw.topic)
+        except ValueError as error:
+            report(raw.topic, raw.received, str(error))
+
+
+def _prompts(message: Any, topic: str) -> Prompts | None:
+    """Of PointPrompts, or of a click (PointStamped), as the node takes them."""
+    if hasattr(message, "point"):
+        return Prompts(topic, ((float(message.point.x), float(message.point.y)),), (1,))
+    return read_prompts(message, topic)
+
+
+def _decode(raw: Raw, report: Report) -> Any:
+    try:
+        return decode(raw)
+    except ValueError as error:
+        report(raw.topic, raw.received, str(error))
+        return None

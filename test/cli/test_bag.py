@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`diception bag` as people and machines call it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from recorded import CAMERA, Line, Types, camera_lines, messages, picture, read, stamp_of, write
+
+from diception_ros.cli import run
+
+DISPARITY = "/diception/disparity_relative/image"
+WITHOUT_ROS = """
+import sys
+names = "rclpy std_msgs sensor_msgs geometry_msgs diagnostic_msgs diception_ros.msg vision_msgs"
+sys.modules.update(dict.fromkeys(names.split()))
+from diception_ros.cli import run
+sys.exit(run(sys.argv[1:]))
+"""
+
+
+def test_every_task_at_once(bundle, tmp_path, capsys):
+    bag = write(tmp_path / "bag", camera_lines(Types(), 2))
+    tasks = [
+        f"--task={name}" for name in ("depth", "normal", "entity", "semantic", "point", "pose")
+    ]
+    more = ["--points=10,10", "--scale=fixed:0.5,0.1", "--category=chair", "--device=cpu"]
+    out = str(tmp_path / "out.mcap")
+    assert run(["bag", str(bag), "--out", out, f"--bundle={bundle}", *tasks, *more]) == 0
+    assert "2 of 2 images answered in 00:00:0" in capsys.readouterr().out
+    found = messages(tmp_path / "out.mcap")
+    assert len(found["/diception/points"]) == 2
+    assert len(found["/diception/instances"]) == 4
+    (labels,) = found["/diception/semantic/label_info"]
+    assert [item.class_name for item in labels.class_map] == ["background", "chair"]
+    assert set(np.unique(found["/diception/point/mask"][0].data)) <= {0, 255}
+
+
+def test_what_is_left_out_is_named_and_in_the_exit_status(bundle, tmp_path, capsys):
+    types = Types()
+    cut = types.image(stamp_of(2), picture(2), data=np.zeros(9, np.uint8))
+    line = Line(CAMERA, "sensor_msgs/msg/Image", stamp_of(2), cut)
+    bag = write(tmp_path / "bag", [*camera_lines(types, 2), line])
+    out = ["--out", str(tmp_path / "out.mcap"), "--bundle", str(bundle), "--device", "cpu"]
+    assert run(["bag", str(bag), *out, "--task", "depth"]) == 3
+    text = capsys.readouterr()
+    assert "/cam/image at 2023-11-14 22:13:20.200000000: truncated image" in text.err
+    assert "2 of 3 images answered" in text.out
+    assert "1 x /cam/image: truncated image" in text.out
+
+
+def test_a_parameter_file_of_the_node(bundle, tmp_path):
+    file = tmp_path / "node.yaml"
+    file.write_text(
+        "/**:\n  ros__parameters:\n    tasks: [normal]\n    max_rate: 1.0\n"
+        "    output: {width: 16, height: 12}\n    device: cpu\n"
+    )
+    bag = write(tmp_path / "bag", camera_lines(Types(), 3))
+    out = ["--out", str(tmp_path / "out.mcap"), "--bundle", str(bundle), "--params", str(file)]
+    assert run(["bag", str(bag), *out]) == 0
+    normals = messages(tmp_path / "out.mcap")["/diception/normals/image"]
+    assert [(m.width, m.height) for m in normals] == [(16, 12)] * 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--scale", "lidar"], "--scale 'lidar': expected one of none, reference:/TOPIC, fixed:"),
+        (["--scale", "fixed:1,2,3"], "--scale 'fixed:1,2,3': expected one of"),
+        (["--task", "depht"], "'depht' is unknown, expected some of depth, normal"),
+        (["--task", "point"], "task 'point' needs --points"),
+        (["--params", "bundle.yaml"], "expected ROS parameters (NODE: ros__parameters:)"),
+    ],
+)
+def test_mistakes_are_one_line(bundle, tmp_path, capsys, arguments, words):
+    bag = write(tmp_path / "bag", camera_lines(Types(), 1))
+    arguments = [str(bundle / part) if part == "bundle.yaml" else part for part in arguments]
+    out = ["--out", str(tmp_path / "out.mcap"), "--bundle", str(bundle), "--device", "cpu"]
+    assert run(["bag", str(bag), *out, *arguments]) == 2
+    error = [line for line in capsys.readouterr().err.splitlines() if "diception: " in line]
+    assert len(error) == 1
+    assert words in error[0]
+
+
+def test_killed_in_earnest_without_ros(bundle, tmp_path):
+    """kill -9 while it works; then it goes on, and the result is that of one run."""
+    bag = write(tmp_path / "bag", camera_lines(Types(), 400))
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "DICEPTION_PART_SECONDS": "0.1"}
+
+    def start(out):
+        command = ["bag", str(bag), "--out", str(out), "--task", "depth", "--device", "cpu"]
+        more = ["--bundle", str(bundle), "--resume"]
+        return subprocess.Popen(
+            [sys.executable, "-c", WITHOUT_ROS, *command, *more], env=environment
+        )
+
+    process = start(tmp_path / "out.mcap")
+    end = time.monotonic() + 120
+    while len(parts := list(tmp_path.glob("out.mcap.parts/0*.mcap"))) < 2:
+        assert process.poll() is None
+        assert time.monotonic() < end
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert all(read(part)[DISPARITY] for part in parts)
+    assert start(tmp_path / "out.mcap").wait(120) == 0
+    assert start(tmp_path / "straight.mcap").wait(120) == 0
+    first, second = read(tmp_path / "out.mcap"), read(tmp_path / "straight.mcap")
+    assert first[DISPARITY] == second[DISPARITY]
+    assert len(first[DISPARITY]) == len(first["/diception/frame_report"]) == 400

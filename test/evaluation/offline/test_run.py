@@ -1,0 +1,294 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Bags through a random network: what comes out, what is left out, and going on after a kill."""
+
+from __future__ import annotations
+
+import errno
+from itertools import count
+
+import numpy as np
+import pytest
+from recorded import (
+    CAMERA,
+    DEPTH,
+    INFO,
+    PERIOD,
+    Line,
+    Types,
+    camera_lines,
+    messages,
+    picture,
+    read,
+    stamp_of,
+    write,
+)
+
+from diception_ros.engine import Engine, EngineConfig
+from diception_ros.evaluation.bags import image_array
+from diception_ros.evaluation.offline import output
+from diception_ros.evaluation.offline.mcap import McapFile
+from diception_ros.evaluation.offline.plan import Plan, parameters_from
+from diception_ros.evaluation.offline.run import DiskFullError, Run
+from diception_ros.model import make_random_bundle
+
+IMAGE = "sensor_msgs/msg/Image"
+REPORT = "/diception/frame_report"
+DISPARITY = "/diception/disparity_relative/image"
+
+
+@pytest.fixture(scope="module")
+def engine(tmp_path_factory):
+    bundle = make_random_bundle(tmp_path_factory.mktemp("bundle") / "random")
+    return Engine.load(bundle, EngineConfig(device="cpu"), progress=lambda _: None)
+
+
+@pytest.fixture
+def go(engine, tmp_path):
+    """Runs bags into out.mcap; the summary and the problems."""
+
+    def run(*bags, resume=False, out="out.mcap", on_progress=lambda *_: None, **options):
+        values = {"tasks": ["depth"], **options.pop("values", {})}
+        plan = Plan(bags, tmp_path / out, parameters_from(values), settings=values, **options)
+        problems = []
+        summary = Run(plan, engine, problems.append, on_progress)(resume=resume)
+        return summary, problems
+
+    return run
+
+
+@pytest.fixture
+def out(tmp_path):
+    return tmp_path / "out.mcap"
+
+
+def same(first, second):
+    """Equal but for the reports, which hold how long it took."""
+    first, second = read(first), read(second)
+    assert {topic: len(found) for topic, found in first.items()} == {
+        topic: len(found) for topic, found in second.items()
+    }
+    first.pop(REPORT), second.pop(REPORT)
+    assert first == second
+
+
+def reference(types, number, meters=2.0):
+    depth = np.full((24, 32), meters, np.float32)
+    depth[::2] = meters * 2
+    at = stamp_of(number)
+    return Line(DEPTH, IMAGE, at + 4_000_000, types.image(at, depth, "32FC1"))
+
+
+@pytest.mark.parametrize("kind", ["sqlite3", "mcap", "ros1"])
+def test_every_kind_of_bag_gives_the_same_messages(go, out, tmp_path, kind):
+    summary, problems = go(write(tmp_path / "bag", camera_lines(Types(kind == "ros1"), 3), kind))
+    assert (summary.images, summary.answered, problems) == (3, 3, [])
+    found = messages(out)
+    assert [m.header.stamp.nanosec for m in found[DISPARITY]] == [0, 100_000_000, 200_000_000]
+    assert found[DISPARITY][0].header.frame_id == "optical"
+    assert image_array(found[DISPARITY][0]).shape == (24, 32)
+    assert list(found[REPORT][0].tasks) == ["depth"]
+    assert not (tmp_path / "out.mcap.parts").exists()
+    # the time of reception is kept, so that outputs play beside the inputs
+    assert [at for at, _ in read(out)[DISPARITY]] == [stamp_of(i) + 5_000_000 for i in range(3)]
+
+
+def test_metres_from_a_reference_with_its_camera_info(go, out, tmp_path):
+    types = Types()
+    lines = camera_lines(types, 3)
+    go(write(tmp_path / "plain", lines), out="plain.mcap")
+    truth = []
+    for number, message in enumerate(messages(tmp_path / "plain.mcap")[DISPARITY]):
+        truth.append(1 / (0.5 * image_array(message) + 0.25))
+        image = types.image(stamp_of(number), truth[-1], "32FC1")
+        lines.append(Line(DEPTH, IMAGE, stamp_of(number) + 9_000_000, image))
+    bag = write(tmp_path / "bag", lines)
+    go(bag, values={"scale.source": "reference"}, reference=DEPTH, keep_inputs=True)
+    found = messages(out)
+    assert len(found["/diception/points"]) == 3
+    for message, meters in zip(found["/diception/depth/image"], truth, strict=True):
+        np.testing.assert_allclose(image_array(message), meters, rtol=1e-3)
+    # the info comes 1 ms after its image: it is waited for
+    assert [m.header.stamp for m in found["/diception/depth/camera_info"]] == [
+        m.header.stamp for m in found[CAMERA]
+    ]
+    assert {CAMERA, INFO, DEPTH} <= set(found)
+    assert bytes(found[CAMERA][2].data) == picture(2).tobytes()
+
+
+def test_compressed_images_and_the_topic_is_found(go, tmp_path, out):
+    types = Types()
+    kind = "sensor_msgs/msg/CompressedImage"
+    raw = camera_lines(types, 2)
+    small = [
+        Line(
+            "/cam/image/compressed", kind, line.received, types.compressed(stamp_of(i), picture(i))
+        )
+        for i, line in enumerate(raw[::2])
+    ]
+    go(write(tmp_path / "small", small))
+    first = messages(out)[DISPARITY]
+    go(write(tmp_path / "raw", raw), out="raw.mcap")
+    second = messages(tmp_path / "raw.mcap")[DISPARITY]
+    assert [bytes(m.data) for m in first] == [bytes(m.data) for m in second]
+
+
+def test_every_nth_and_from_to(go, out, tmp_path):
+    bag = write(tmp_path / "bag", camera_lines(Types(), 10))
+    summary, _ = go(bag, every=2, start=0.25, stop=0.75)
+    assert summary.answered == 3
+    at = [m.header.stamp.nanosec // PERIOD for m in messages(out)[DISPARITY]]
+    assert at == [3, 5, 7]
+
+
+def test_bad_messages_are_left_out_and_counted(go, out, tmp_path):
+    types, lines = Types(), camera_lines(Types(), 6)
+    cut = types.image(stamp_of(6), picture(6), data=np.zeros(100, np.uint8))
+    strange = types.image(stamp_of(7), picture(7), "vendor12")
+    short = bytes(types.store.serialize_cdr(lines[0].message, IMAGE))[:50]
+    back = types.image(stamp_of(2), picture(2))
+    for number, message in enumerate((cut, strange, short, back), 6):
+        lines.append(Line(CAMERA, IMAGE, stamp_of(number) + 5_000_000, message))
+    summary, problems = go(write(tmp_path / "bag", lines))
+    assert (summary.images, summary.answered) == (10, 7)
+    causes = [(one.topic, one.time, one.cause) for one in problems]
+    for number, words in enumerate(
+        (
+            "truncated image: 32x24 'rgb8' with step 96 needs 2304 bytes, got 100",
+            "encoding 'vendor12' does not become rgb8",
+            "damaged sensor_msgs/msg/Image of 50 bytes",
+            "time jumped back by 0.500 s",
+        ),
+        6,
+    ):
+        topic, time, cause = causes[number - 6]
+        assert (topic, time) == (CAMERA, stamp_of(number) + 5_000_000)
+        assert words in cause
+    assert sum(summary.problems.values()) == 4
+
+
+def test_a_missing_camera_info_costs_the_metres_alone(go, out, tmp_path):
+    lines = [line for line in camera_lines(Types(), 2) if line.topic == CAMERA]
+    summary, problems = go(write(tmp_path / "bag", lines), values={"scale.source": "fixed"})
+    assert summary.answered == 2
+    assert set(read(out)) == {DISPARITY, REPORT, "/diception/depth/image_color"}
+    assert ["no camera info has come" in one.cause for one in problems] == [True, True]
+
+
+def test_an_unreadable_bag_among_others_is_left_out(go, out, tmp_path):
+    (tmp_path / "bad.mcap").write_bytes(b"")
+    first = write(tmp_path / "one", camera_lines(Types(), 2))
+    second = write(tmp_path / "two", camera_lines(Types(), 2, 5))
+    summary, problems = go(first, tmp_path / "bad.mcap", second)
+    assert summary.answered == 4
+    assert "the bag is left out" in problems[0].cause
+    with pytest.raises(ValueError, match=r"bad.mcap cannot be read as a bag"):
+        go(tmp_path / "bad.mcap", out="other.mcap")
+
+
+class Killed(BaseException):
+    """As if the process had been killed: nothing is tidied up."""
+
+
+def killer(stop):
+    """on_progress that kills the run at image number `stop`."""
+    answered = count(1)
+
+    def kill(*_):
+        if next(answered) == stop:
+            raise Killed
+
+    return kill
+
+
+def test_a_killed_run_goes_on_and_writes_nothing_twice(go, out, tmp_path, monkeypatch):
+    types = Types()
+    lines = camera_lines(types, 12) + [reference(types, n) for n in range(5)]
+    bags = [tmp_path / "looped", write(tmp_path / "plain", lines)]
+    late = types.image(stamp_of(2), picture(2))
+    write(bags[0], [*lines, Line(CAMERA, IMAGE, stamp_of(3) + 7_000_000, late)])
+    # smoothing: the scale of an image depends on all before it, so its past must survive the kill
+    values = {"scale.source": "reference", "scale.max_residual": 10.0, "scale.smoothing": 0.5}
+    options = {"values": values, "reference": DEPTH}
+    straight, _ = go(*bags, out="straight.mcap", **options)
+
+    monkeypatch.setattr(output, "PART_SECONDS", 0.0)  # a part an image
+    before = 0
+    for stop in (4, 15):
+        with pytest.raises(Killed):
+            go(*bags, resume=True, on_progress=killer(stop), **options)
+        parts = sorted((tmp_path / "out.mcap.parts").glob("*.mcap"))
+        before += stop
+        assert len(parts) == before
+        assert DISPARITY in read(parts[-1])  # each is whole
+    summary, _ = go(*bags, resume=True, **options)
+    same(out, tmp_path / "straight.mcap")
+    assert (summary.answered, summary.problems) == (straight.answered, straight.problems)
+    assert summary.answered == 25
+    again, _ = go(*bags, resume=True, **options)
+    assert again == summary
+
+
+def test_a_run_is_not_mixed_with_another(go, out, tmp_path, monkeypatch):
+    bag = write(tmp_path / "bag", camera_lines(Types(), 3))
+
+    monkeypatch.setattr(output, "PART_SECONDS", 0.0)
+    with pytest.raises(Killed):
+        go(bag, on_progress=killer(1))
+    with pytest.raises(ValueError, match="holds an unfinished run: go on with --resume"):
+        go(bag)
+    with pytest.raises(ValueError, match=r"other settings \(seed was None, is 3\)"):
+        go(bag, resume=True, values={"seed": 3})
+    go(bag, resume=True)
+    with pytest.raises(ValueError, match=r"out.mcap exists: choose another --out"):
+        go(bag)
+
+
+def test_a_full_disk_is_one_line_and_nothing_written_is_lost(go, out, tmp_path, monkeypatch):
+    bag = write(tmp_path / "bag", camera_lines(Types(), 6))
+    monkeypatch.setattr(output, "PART_SECONDS", 0.0)
+    close = McapFile.close
+
+    def full(self, metadata):
+        if self.path.name == "00003.mcap":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        close(self, metadata)
+
+    monkeypatch.setattr(McapFile, "close", full)
+    with pytest.raises(DiskFullError, match=r"is full after 4 images: the parts in .* are whole"):
+        go(bag)
+    parts = sorted(tmp_path.glob("out.mcap.parts/*"))
+    assert [len(read(part)[DISPARITY]) for part in parts] == [1, 1, 1]
+    monkeypatch.setattr(McapFile, "close", close)
+    summary, _ = go(bag, resume=True)
+    assert (summary.answered, len(read(out)[DISPARITY])) == (6, 6)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"camera": "/none"}, "--camera /none is not in the bag; of that kind it has /cam/image"),
+        ({"camera": INFO}, "is of type sensor_msgs/msg/CameraInfo, expected sensor_msgs/msg/Image"),
+        ({"reference": "/lidar"}, "--scale reference /lidar is not in the bag"),
+        ({"every": 0}, "--every must be at least 1, got 0"),
+        ({"start": 2.0, "stop": 1.0}, "--from must lie before --to"),
+        ({"out": "out.bag"}, "--out must end in .mcap"),
+        ({"node": "diception"}, "--node must be a full name like /robot/diception"),
+        ({"batch": -1}, "--batch must be within 0 and 256"),
+        ({"values": {"cameras": ["a", "b"]}}, "give one --camera a run instead"),
+    ],
+)
+def test_what_cannot_be_done_is_said_before_anything_is_written(go, tmp_path, options, words):
+    bag = write(tmp_path / "bag", camera_lines(Types(), 1))
+    with pytest.raises(ValueError, match=words):
+        go(bag, **options)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["bag"]
+
+
+def test_two_cameras_must_be_told_apart(go, tmp_path):
+    types = Types()
+    other = Line("/rear/image", IMAGE, stamp_of(0), types.image(stamp_of(0), picture(0)))
+    bag = write(tmp_path / "bag", [*camera_lines(types, 1), other])
+    with pytest.raises(ValueError, match="say which --camera; it has /cam/image, /rear/image"):
+        go(bag)
+    summary, _ = go(bag, camera="/rear/image")
+    assert summary.answered == 1

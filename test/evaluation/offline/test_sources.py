@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Bags whole, unfinished and damaged."""
+
+from __future__ import annotations
+
+import pytest
+from recorded import CAMERA, INFO, Types, camera_lines, picture, write
+
+from diception_ros.evaluation.offline.definitions import definition
+from diception_ros.evaluation.offline.mcap import McapFile, Topic
+from diception_ros.evaluation.offline.sources import decode, opened
+from diception_ros.evaluation.offline.summary import read_summary
+
+
+def images(path, reports):
+    with opened(path) as bag:
+        found = [decode(raw) for raw in bag.messages({CAMERA}, lambda *one: reports.append(one))]
+        return found, bag.notes
+
+
+@pytest.mark.parametrize("kind", ["mcap", "sqlite3", "ros1"])
+def test_every_kind_gives_the_same(tmp_path, kind):
+    path = write(tmp_path / "bag", camera_lines(Types(kind == "ros1"), 4), kind)
+    found, notes = images(path, reports := [])
+    assert (len(found), notes, reports) == (4, (), [])
+    assert found[3].header.stamp.nanosec == 300_000_000
+    assert bytes(found[3].data) == picture(3).tobytes()
+    with opened(path) as bag:
+        assert bag.topics[INFO].messages == 4
+        assert decode(next(bag.messages({INFO}, print))).k[0] == 30.0
+
+
+def test_a_recorder_that_was_killed_leaves_what_was_whole(tmp_path):
+    path = write(tmp_path / "bag", camera_lines(Types(), 40 * 30))
+    file = path / "bag.mcap"
+    file.write_bytes(file.read_bytes()[: file.stat().st_size * 3 // 5])
+    (path / "metadata.yaml").unlink()
+    found, notes = images(path, reports := [])
+    assert notes == ("unfinished bag, read without its index",)
+    assert 300 < len(found) < 1200
+    assert reports == []
+    assert bytes(found[-1].data) == picture(len(found) - 1).tobytes()
+
+
+def test_sqlite_without_metadata(tmp_path):
+    path = write(tmp_path / "bag", camera_lines(Types(), 3), "sqlite3")
+    (path / "metadata.yaml").unlink()
+    found, notes = images(path, [])
+    assert (len(found), len(notes)) == (3, 1)
+
+
+def test_a_damaged_chunk_costs_only_itself(tmp_path):
+    path = write(tmp_path / "bag", camera_lines(Types(), 3000))
+    kind = "sensor_msgs/msg/Image"
+    whole = McapFile(tmp_path / "whole.mcap", [Topic(CAMERA, kind, *definition(kind))])
+    with opened(path) as bag:
+        for raw in bag.messages({CAMERA}, print):
+            whole.write(CAMERA, raw.received, raw.data)
+    whole.close({})
+    chunk = read_summary(whole.path).chunks[0]
+    data = bytearray(whole.path.read_bytes())
+    data[chunk.offset + 200 : chunk.offset + 240] = bytes(40)
+    whole.path.write_bytes(data)
+    found, _ = images(whole.path, reports := [])
+    assert 0 < len(found) < 3000
+    ((topic, time, cause),) = reports
+    assert (topic, time) == (CAMERA, chunk.start)
+    assert "a damaged chunk of the bag" in cause
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("absent", None, "absent: no such bag"),
+        ("a.mcap", b"", "cannot be read as a bag"),
+        ("a.db3", b"no database", "cannot be read as a bag"),
+        ("a.bag", b"#ROSBAG V2.0\n", "rosbag reindex"),
+        ("a.txt", b"", "cannot be read as a bag"),
+    ],
+)
+def test_what_is_no_bag_is_named(tmp_path, name, content, words):
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(ValueError, match=words), opened(tmp_path / name):
+        pass
+
+
+def test_messages_of_unknown_type_and_too_short(tmp_path):
+    lines = camera_lines(Types(), 1)
+    cut = bytes(Types().store.serialize_cdr(lines[0].message, lines[0].msgtype))[:60]
+    path = write(tmp_path / "bag", [type(lines[0])(CAMERA, lines[0].msgtype, 5, cut)])
+    with opened(path) as bag:
+        (raw,) = bag.messages({CAMERA}, print)
+        with pytest.raises(ValueError, match="damaged sensor_msgs/msg/Image of 60 bytes"):
+            decode(raw)
+        other = type(raw)(CAMERA, "vendor_msgs/msg/Blob", 5, raw.data)
+        with pytest.raises(ValueError, match="type vendor_msgs/msg/Blob is not known"):
+            decode(other)
