@@ -15,6 +15,7 @@ from diception_ros.cli import (
     demo,
     demo_publish,
     doctor,
+    export_cloud,
     infer,
     prompts,
     scenes,
@@ -40,6 +41,7 @@ app.command("convert")(convert.convert)
 app.command("train")(train.train)
 app.command("export")(train.export)
 app.command("adapt")(adapt.adapt)
+app.command("export-cloud")(export_cloud.export_cloud)
 app.command("demo")(demo.demo)
 app.command("demo-publish")(demo_publish.demo_publish)
 
