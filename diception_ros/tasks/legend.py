@@ -25,7 +25,7 @@ ROWS = 12
 
 def roomy(picture: Picture) -> bool:
     """Whether words fit."""
-    return picture.shape[0] >= SMALLEST[0] and picture.shape[1] >= SMALLEST[1]
+    return bool(picture.shape[0] >= SMALLEST[0] and picture.shape[1] >= SMALLEST[1])
 
 
 def text_scale(picture: Picture) -> float:
