@@ -44,6 +44,7 @@ setup(
     extras_require={
         "train": TRAIN,
         "open3d": ["open3d"],
+        "view": ["rerun-sdk"],
         "ray": ["ray[data]"],
         "dev": [name for name in requirements("requirements-dev.txt") if name not in BUILD],
     },

@@ -20,6 +20,7 @@ from diception_ros.cli import (
     prompts,
     scenes,
     train,
+    view,
 )
 
 USER_ERROR = 2
@@ -41,6 +42,7 @@ app.command("convert")(convert.convert)
 app.command("train")(train.train)
 app.command("export")(train.export)
 app.command("adapt")(adapt.adapt)
+app.command("view")(view.view)
 app.command("export-cloud")(export_cloud.export_cloud)
 app.command("demo")(demo.demo)
 app.command("demo-publish")(demo_publish.demo_publish)

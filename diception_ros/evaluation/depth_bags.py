@@ -25,6 +25,7 @@ IMAGE, INFO = "sensor_msgs/msg/Image", "sensor_msgs/msg/CameraInfo"
 COMPRESSED, TF = "sensor_msgs/msg/CompressedImage", "tf2_msgs/msg/TFMessage"
 STATIC = "/tf_static"
 DEPTH_ENCODINGS = ("32FC1", "16UC1")
+COLOURED = ("rgb", "bgr", "bayer", "yuv", "uyvy")
 KEPT = 64
 """Depth images and pictures that wait for their partner of the same stamp."""
 
@@ -263,10 +264,7 @@ def _picture_topic(firsts: Mapping[str, tuple[str, Any]], depth: str) -> str | N
         if kind in (IMAGE, COMPRESSED)
         and not topic.endswith("_color")
         and message.header.frame_id == frame_id
-        and (
-            kind == COMPRESSED
-            or message.encoding.startswith(("rgb", "bgr", "bayer", "yuv", "uyvy"))
-        )
+        and (kind == COMPRESSED or message.encoding.startswith(COLOURED))
     ]
     return names[0] if names else None
 

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Bags of a moving camera with exact depth and poses, written without ROS."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from rosbags.rosbag2 import StoragePlugin, Writer
@@ -9,7 +11,7 @@ from scipy.spatial.transform import Rotation
 
 TYPES = get_typestore(Stores.ROS2_JAZZY)
 DEPTH, INFO = "/diception/depth/image", "/diception/depth/camera_info"
-PICTURE, TF = "/camera/image", "/tf"
+PICTURE, TF, CLOUD = "/camera/image", "/tf", "/diception/points"
 FRAME = "camera_optical_frame"
 START = 5_000_000_000
 STEP = 100_000_000
@@ -69,6 +71,34 @@ def transform(stamp, camera, parent="map", child=FRAME):
     return make("tf2_msgs/msg/TFMessage", [stamped])
 
 
+def cloud(stamp, points, colours=None, labels=None):
+    """points (N, 3), colours (N, 3), labels (N,) -> PointCloud2, fields as the node orders them."""
+    parts = [("x", points[:, 0], 7), ("y", points[:, 1], 7), ("z", points[:, 2], 7)]
+    if colours is not None:
+        red, green, blue = colours.astype(np.uint32).T
+        parts.append(("rgb", (red << 16 | green << 8 | blue).view(np.float32), 7))
+    if labels is not None:
+        parts.append(("label", labels.astype(np.uint32).view(np.float32), 6))
+    data = np.stack([values for _, values, _ in parts], axis=1).astype(np.float32)
+    fields = [
+        make("sensor_msgs/msg/PointField", name, 4 * i, kind, 1)
+        for i, (name, _, kind) in enumerate(parts)
+    ]
+    step = 4 * len(parts)
+    return make(
+        "sensor_msgs/msg/PointCloud2",
+        header(stamp),
+        1,
+        len(points),
+        fields,
+        False,
+        step,
+        step * len(points),
+        data.view(np.uint8).reshape(-1),
+        False,
+    )
+
+
 def write_bag(folder, items):
     """items: (topic, stamp, message) in order."""
     with Writer(folder, version=9, storage_plugin=StoragePlugin.MCAP) as writer:
@@ -110,3 +140,9 @@ def moving_bag(moving, tmp_path):
         return write_bag(tmp_path / name, [item for item in items if item[0] not in leave])
 
     return write
+
+
+@pytest.fixture(scope="session")
+def made():
+    """Makers of messages: image(stamp, values, encoding, ...), cloud(stamp, points, ...)."""
+    return SimpleNamespace(image=image, cloud=cloud)
