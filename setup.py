@@ -52,6 +52,7 @@ setup(
         "train": TRAIN,
         "evaluate": ["h5py", "pycocotools"],
         "open3d": ["open3d"],
+        "view": ["rerun-sdk"],
         "ray": ["ray[data]"],
         "dev": [name for name in requirements("requirements-dev.txt") if name not in BUILD],
     },

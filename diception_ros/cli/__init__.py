@@ -18,10 +18,12 @@ from diception_ros.cli import (
     demo_publish,
     doctor,
     evaluate,
+    export_cloud,
     infer,
     prompts,
     scenes,
     train,
+    view,
 )
 
 USER_ERROR = 2
@@ -45,6 +47,8 @@ app.command("convert")(convert.convert)
 app.command("train")(train.train)
 app.command("export")(train.export)
 app.command("adapt")(adapt.adapt)
+app.command("view")(view.view)
+app.command("export-cloud")(export_cloud.export_cloud)
 app.command("demo")(demo.demo)
 app.command("evaluate")(evaluate.evaluate)
 app.command("demo-publish")(demo_publish.demo_publish)
