@@ -50,7 +50,9 @@ setup(
     install_requires=requirements("requirements.txt"),
     extras_require={
         "train": TRAIN,
+        "evaluate": ["h5py", "pycocotools"],
         "open3d": ["open3d"],
+        "view": ["rerun-sdk"],
         "ray": ["ray[data]"],
         "dev": [name for name in requirements("requirements-dev.txt") if name not in BUILD],
     },

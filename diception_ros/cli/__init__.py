@@ -12,14 +12,18 @@ import typer
 from diception_ros.cli import (
     adapt,
     bag,
+    bench,
     convert,
     demo,
     demo_publish,
     doctor,
+    evaluate,
+    export_cloud,
     infer,
     prompts,
     scenes,
     train,
+    view,
 )
 
 USER_ERROR = 2
@@ -38,11 +42,15 @@ app.add_typer(scenes.app, name="scenes")
 app.command("infer")(infer.infer)
 app.command("bag")(bag.bag)
 app.command("doctor")(doctor.doctor)
+app.command("bench")(bench.bench)
 app.command("convert")(convert.convert)
 app.command("train")(train.train)
 app.command("export")(train.export)
 app.command("adapt")(adapt.adapt)
+app.command("view")(view.view)
+app.command("export-cloud")(export_cloud.export_cloud)
 app.command("demo")(demo.demo)
+app.command("evaluate")(evaluate.evaluate)
 app.command("demo-publish")(demo_publish.demo_publish)
 
 

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,10 +18,11 @@ from diception_ros.engine.adapters import Adapters, task_of
 from diception_ros.engine.config import EngineConfig
 from diception_ros.engine.deadline import Costs, Plan, choose, work_of
 from diception_ros.engine.jobs import Clock, Job, Options, Outcome, Settings
+from diception_ros.engine.naive import Naive
 from diception_ros.engine.passes import Passes
-from diception_ros.engine.stages import Stages
+from diception_ros.engine.stages import Stages, compile_parts
 from diception_ros.imaging import Canvas, check_rgb
-from diception_ros.model import BundleInfo, Diception
+from diception_ros.model import BundleInfo, Diception, make_sd3_sized_model
 from diception_ros.model.lora import Adapter
 from diception_ros.model.sampling import check_sigmas, default_sigmas
 from diception_ros.tasks import TASKS, Instances, Request, Result, Task
@@ -43,6 +45,8 @@ class Engine:
         self.tasks: dict[str, Task] = dict(tasks)
         self.canvas = Canvas(*(config.canvas or model.info.canvas))
         self._model: Diception | None = model
+        if config.compile:
+            compile_parts(model)
         self._stages = Stages(model, config.max_batch, config.graphs)
         self._adapters = Adapters(model)
         self._passes = Passes(model, self._stages, self._adapters)
@@ -81,6 +85,37 @@ class Engine:
             engine.infer([blank], [[request]])
         say(f"{engine.info.name} ready on {engine.device_name}, {engine.graph_state}")
         return engine
+
+    @classmethod
+    def sd3_sized(cls, config: EngineConfig | None = None) -> Engine:
+        """SD3-medium's size with random weights made on the device, for measuring speed."""
+        config = config or EngineConfig()
+        device = config.resolve_device()
+        return cls(make_sd3_sized_model(device, config.resolve_dtype(device)), config, TASKS)
+
+    def sharing(self, **changes: Any) -> Engine:
+        """Another engine over the same weights, with some settings of the config changed. Not to be
+        called at the same time as this one."""
+        return Engine(self._loaded(), replace(self.config, **changes), self.tasks)
+
+    def naive(self, compiled: str | None = None) -> Naive:
+        """The plain code to measure against, over the same weights and at the same size."""
+        return Naive(self._loaded(), self.canvas, compiled)
+
+    @property
+    def device(self) -> torch.device:
+        return self._loaded().device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self._loaded().dtype
+
+    @property
+    def weight_bytes(self) -> int:
+        """Of the transformer and the autoencoder: what one step at least reads."""
+        model = self._loaded()
+        weights = [*model.transformer.parameters(), *model.vae.parameters()]
+        return sum(weight.numel() * weight.element_size() for weight in weights)
 
     @property
     def graph_state(self) -> str:

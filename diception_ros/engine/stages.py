@@ -137,6 +137,14 @@ class Stages:
             return function
 
 
+def compile_parts(model: Diception) -> None:
+    """torch.compile where it pays: block by block, so that one compilation serves all of them, and
+    an adapter that is merged in place is seen. Nothing is compiled before it is first called."""
+    for block in model.transformer.transformer_blocks:
+        block.compile()
+    model.vae.decoder.compile()
+
+
 def _denoise(model: Diception, sigmas: torch.Tensor, *inputs: torch.Tensor) -> torch.Tensor:
     noise, image_latents, embeds, pooled, tokens = inputs
     return model.denoise_embedded(noise, image_latents, embeds, pooled, tokens, sigmas, 1.0)

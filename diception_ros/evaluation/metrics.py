@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Metrics on plain arrays. Every depth score carries its protocol: rows of different protocols
-must never be mixed in one column.
+"""The few scores that demo and training watch, of one image at a time; all are in protocols/.
+
+Every depth score carries its protocol: rows of different protocols must never be mixed in one
+column.
 """
 
 from __future__ import annotations
@@ -10,14 +12,35 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import linear_sum_assignment
+
+from diception_ros.evaluation.protocols.depth import (
+    AFFINE_DISPARITY,
+    METRIC,
+    align_disparity,
+    depth_errors,
+)
+from diception_ros.evaluation.protocols.keypoints import pck_untyped
+from diception_ros.evaluation.protocols.masks import mask_iou
+from diception_ros.evaluation.protocols.normals import normal_errors
 
 Float = npt.NDArray[np.float32]
 Bool = npt.NDArray[np.bool_]
 
-AFFINE = "affine disparity"
-METRIC = "metric"
-MIN_DISPARITY = 1e-3
+AFFINE = AFFINE_DISPARITY
+
+__all__ = [
+    "AFFINE",
+    "METRIC",
+    "DepthScores",
+    "NormalScores",
+    "depth_affine",
+    "depth_metric",
+    "keypoint_recall",
+    "mask_iou",
+    "mean_best_iou",
+    "normals",
+    "semantic_miou",
+]
 
 
 @dataclass(frozen=True)
@@ -62,14 +85,8 @@ def depth_affine(
     ValueError when the shapes differ or under two pixels are valid.
     """
     chosen = _valid_truth(disparity, truth_m, valid, at_least=2)
-    source, truth = (
-        disparity[chosen].astype(np.float64),
-        truth_m[chosen].astype(np.float64),
-    )
-    design = np.stack([source, np.ones_like(source)], axis=1)
-    (scale, shift), *_ = np.linalg.lstsq(design, 1.0 / truth, rcond=None)
-    aligned = np.maximum(scale * source + shift, MIN_DISPARITY)
-    return _depth_scores(np.clip(1.0 / aligned, min_m, max_m), truth, 1.0, AFFINE)
+    metres = align_disparity(disparity, truth_m, chosen)[chosen]
+    return _depth_scores(np.clip(metres, min_m, max_m), truth_m[chosen], 1.0, AFFINE)
 
 
 def depth_metric(meters: Float, truth_m: Float, valid: Bool | None = None) -> DepthScores:
@@ -83,11 +100,7 @@ def depth_metric(meters: Float, truth_m: Float, valid: Bool | None = None) -> De
     coverage = float(answered.sum() / chosen.sum())
     if not answered.any():
         return DepthScores(float("nan"), float("nan"), float("nan"), 0.0, METRIC)
-    found, truth = (
-        meters[answered].astype(np.float64),
-        truth_m[answered].astype(np.float64),
-    )
-    return _depth_scores(found, truth, coverage, METRIC)
+    return _depth_scores(meters[answered], truth_m[answered], coverage, METRIC)
 
 
 def normals(vectors: Float, truth: Float, valid: Bool | None = None) -> NormalScores:
@@ -96,24 +109,9 @@ def normals(vectors: Float, truth: Float, valid: Bool | None = None) -> NormalSc
     Pixels whose truth is not a unit vector (zero or NaN) are left out. Shares: Fouhey et al. 2013
     (ICCV), section 5. ValueError when the shapes differ or no pixel is valid.
     """
-    _same_shape(vectors, truth)
-    length = np.linalg.norm(np.nan_to_num(truth), axis=-1)
-    chosen = np.abs(length - 1.0) < 0.05
-    if valid is not None:
-        chosen &= valid
-    if not chosen.any():
-        raise ValueError("no pixel of the ground truth holds a unit vector: check the valid mask")
-    cosine = np.sum(np.nan_to_num(vectors[chosen]) * truth[chosen], axis=-1)
-    angle = np.degrees(np.arccos(np.clip(cosine, -1.0, 1.0)))
-    within = [float((angle < limit).mean()) for limit in (11.25, 22.5, 30.0)]
-    return NormalScores(float(angle.mean()), float(np.median(angle)), *within)
-
-
-def mask_iou(mask: Bool, truth: Bool) -> float:
-    """Intersection over union (Jaccard index) of two (H, W) masks; two empty masks agree: 1."""
-    _same_shape(mask, truth)
-    union = int(np.logical_or(mask, truth).sum())
-    return float(np.logical_and(mask, truth).sum() / union) if union else 1.0
+    errors = normal_errors(vectors, truth, valid)
+    within = errors.within_11_25, errors.within_22_5, errors.within_30
+    return NormalScores(errors.mean, errors.median, *within)
 
 
 def mean_best_iou(ids: npt.NDArray[Any], truth: npt.NDArray[Any], *, min_area: int = 1) -> float:
@@ -164,30 +162,17 @@ def keypoint_recall(
     (Yang & Ramanan 2013); joint types are not compared, so found and true points are matched one to
     one instead, as many as possible. NaN when there is no true keypoint.
     """
-    if len(truth) == 0:
-        return float("nan")
-    if len(points) == 0:
-        return 0.0
-    distance = np.linalg.norm(truth[:, None, :] - points[None, :, :], axis=-1)
-    missed = distance > within * max(box[2], box[3])
-    rows, columns = linear_sum_assignment(missed.astype(np.float64))
-    return float((~missed[rows, columns]).sum() / len(truth))
+    return pck_untyped(points, truth, box, alpha=within)
 
 
 def _depth_scores(
-    found: npt.NDArray[np.float64],
-    truth: npt.NDArray[np.float64],
+    found: npt.NDArray[Any],
+    truth: npt.NDArray[Any],
     coverage: float,
     protocol: str,
 ) -> DepthScores:
-    ratio = np.maximum(found / truth, truth / found)
-    return DepthScores(
-        abs_rel=float(np.mean(np.abs(found - truth) / truth)),
-        delta1=float(np.mean(ratio < 1.25)),
-        rmse=float(np.sqrt(np.mean((found - truth) ** 2))),
-        coverage=coverage,
-        protocol=protocol,
-    )
+    errors = depth_errors(found, truth)
+    return DepthScores(errors.abs_rel, errors.delta1, errors.rmse, coverage, protocol)
 
 
 def _valid_truth(found: Float, truth: Float, valid: Bool | None, at_least: int) -> Bool:

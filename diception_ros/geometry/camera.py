@@ -43,9 +43,16 @@ class Intrinsics:
         cx, cy = (self.cx + 0.5) * x - 0.5, (self.cy + 0.5) * y - 0.5
         return Intrinsics(self.fx * x, self.fy * y, cx, cy, width, height)
 
+    def slopes(self) -> tuple[Float, Float]:
+        """x / z of every column (W,) and y / z of every row (H,)."""
+        across = (np.arange(self.width) - self.cx) / self.fx
+        down = (np.arange(self.height) - self.cy) / self.fy
+        return across.astype(np.float32), down.astype(np.float32)
+
     def rays(self) -> Float:
         """(H, W, 3): direction of every pixel's ray in the optical frame, scaled to z = 1."""
         rays = np.ones((self.height, self.width, 3), np.float32)
-        rays[..., 0] = (np.arange(self.width) - self.cx) / self.fx
-        rays[..., 1] = ((np.arange(self.height) - self.cy) / self.fy)[:, None]
+        across, down = self.slopes()
+        rays[..., 0] = across
+        rays[..., 1] = down[:, None]
         return rays

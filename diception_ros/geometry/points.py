@@ -1,7 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Depth to an organised cloud."""
+"""Depth to an organised cloud, and a cloud to depth."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
 
 from diception_ros.geometry.camera import Float, Intrinsics
 
@@ -13,7 +18,43 @@ def depth_to_points(depth: Float, intrinsics: Intrinsics) -> Float:
     depth's size is not the camera's.
     """
     check_size(depth, intrinsics)
-    return intrinsics.rays() * depth[..., None]
+    points = np.empty((*depth.shape, 3), np.float32)
+    across, down = intrinsics.slopes()
+    np.multiply(depth, across, out=points[..., 0])
+    np.multiply(depth, down[:, None], out=points[..., 1])
+    points[..., 2] = depth
+    return points
+
+
+def project(points: Float, camera: Intrinsics) -> Float:
+    """Points (N, 3) in metres in the optical frame -> depth image (H, W) in metres, the nearest
+    point of each pixel, NaN where there is none."""
+    depth = np.full((camera.height, camera.width), np.nan, np.float32)
+    front = points[points[:, 2] > 0]
+    columns = np.rint(camera.fx * front[:, 0] / front[:, 2] + camera.cx)
+    rows = np.rint(camera.fy * front[:, 1] / front[:, 2] + camera.cy)
+    seen = (columns >= 0) & (columns < camera.width) & (rows >= 0) & (rows < camera.height)
+    far_first = np.argsort(-front[seen, 2])  # so that the nearest is written last
+    pixels = rows[seen].astype(int)[far_first], columns[seen].astype(int)[far_first]
+    depth[pixels] = front[seen, 2][far_first]
+    return depth
+
+
+def transform(points: Float, pose: Sequence[float]) -> Float:
+    """Points (N, 3) by a pose x y z qx qy qz qw: of their frame, in the one wanted."""
+    return np.asarray(points @ rotation(pose[3:]).T + np.array(pose[:3]), np.float32)
+
+
+def rotation(quaternion: Sequence[float]) -> npt.NDArray[np.float64]:
+    """Rotation matrix (3, 3) of a unit quaternion x y z w."""
+    x, y, z, w = quaternion
+    return np.array(
+        [
+            [1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)],
+            [2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)],
+            [2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)],
+        ]
+    )
 
 
 def check_size(depth: Float, intrinsics: Intrinsics) -> None:

@@ -10,7 +10,7 @@ from diception_ros.model.bundle import (
 from diception_ros.model.diception import Diception
 from diception_ros.model.points import PointEmbedder
 from diception_ros.model.prompts import PromptBank
-from diception_ros.model.random_bundle import make_random_bundle
+from diception_ros.model.random_bundle import make_random_bundle, make_sd3_sized_model
 
 __all__ = [
     "EMBEDDED_BUNDLE",
@@ -19,6 +19,7 @@ __all__ = [
     "PointEmbedder",
     "PromptBank",
     "make_random_bundle",
+    "make_sd3_sized_model",
     "read_bundle_info",
     "save_bundle",
 ]

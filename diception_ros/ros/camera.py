@@ -6,16 +6,20 @@ from __future__ import annotations
 import copy
 from collections import OrderedDict
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from diception_ros.geometry import Intrinsics, depth_to_points
-from diception_ros.tasks import MetricDepth
 
 KEPT = 64
 """Camera infos remembered, two seconds at 30 Hz: they may come before or after the image."""
+
+
+ENOUGH = 2500
+"""Pixels of a region's box that its median position is taken from."""
 
 
 def sibling_topic(image_topic: str, name: str = "camera_info") -> str:
@@ -122,26 +126,41 @@ def _k_as_p(k: Any) -> list[float]:
 
 @dataclass(frozen=True)
 class Located:
-    """Positions (H, W, 3) float32 in metres, optical frame, NaN = unknown."""
+    """Where pixels are, from their depth: metres along Z (H, W), NaN = unknown, and the camera.
+    Positions are in metres in the optical frame."""
 
-    points: npt.NDArray[np.float32]
+    meters: npt.NDArray[np.float32]
+    camera: Intrinsics
 
-    @classmethod
-    def from_depth(cls, depth: MetricDepth, camera: Intrinsics) -> Located:
-        return cls(depth_to_points(depth.meters, camera))
+    @cached_property
+    def points(self) -> npt.NDArray[np.float32]:
+        """Of every pixel, (H, W, 3), NaN = unknown."""
+        return depth_to_points(self.meters, self.camera)
 
     def at(self, x: float, y: float) -> npt.NDArray[np.float32] | None:
         """The position at a pixel (x, y); None where it is unknown or outside."""
         row, column = round(y), round(x)
-        height, width = self.points.shape[:2]
+        height, width = self.meters.shape
         if not (0 <= row < height and 0 <= column < width):
             return None
-        point = self.points[row, column]
-        return point if np.isfinite(point).all() else None
+        depth = self.meters[row, column]
+        return self._position(column, row, depth) if np.isfinite(depth) else None
 
     def of_region(self, region: tuple[slice, slice, Any]) -> npt.NDArray[np.float32] | None:
-        """The median position of a region (rows, columns, mask); None if none is known there."""
+        """The median position of a region (rows, columns, mask), taken from some thousand of its
+        pixels; None if none is known there."""
         rows, columns, mask = region
-        inside = self.points[rows, columns][mask]
-        inside = inside[np.isfinite(inside[:, 2])]
-        return np.median(inside, axis=0).astype(np.float32) if len(inside) else None
+        for step in (max(1, int(np.sqrt(mask.size / ENOUGH))), 1):  # a thin region needs all
+            y, x = np.nonzero(mask[::step, ::step])
+            x, y = columns.start + step * x, rows.start + step * y
+            depth = self.meters[y, x]
+            known = np.isfinite(depth)
+            if known.any():
+                found = self._position(x[known], y[known], depth[known])
+                return np.median(found, axis=-1).astype(np.float32)
+        return None
+
+    def _position(self, x: Any, y: Any, depth: Any) -> npt.NDArray[np.float32]:
+        across = (x - self.camera.cx) / self.camera.fx * depth
+        down = (y - self.camera.cy) / self.camera.fy * depth
+        return np.stack([across, down, depth]).astype(np.float32)

@@ -40,13 +40,21 @@ def keep_instances(found: Instances, score: float, area: int) -> Instances:
 
 
 def confidence_of(
-    metric: MetricDepth, spread: npt.NDArray[np.float32] | None, max_residual: float
+    metric: MetricDepth,
+    spread: npt.NDArray[np.float32] | None,
+    max_residual: float,
+    error: npt.NDArray[np.float32] | None = None,
 ) -> npt.NDArray[np.uint8]:
-    """(H, W) uint8: 0 where the depth is unknown, else at least 1, less with the residual of the
-    scale fit (0 at max_residual) and with the spread between seeds (0 at SPREAD)."""
-    share = 1 - metric.residual / max_residual if max_residual > 0 else 1.0
-    sure = np.full(metric.valid.shape, max(0.0, share), np.float32)
+    """(H, W) uint8: 0 where the depth is unknown, else at least 1, less with the relative error
+    expected of the scale fit (error (H, W), else its residual; 0 at max_residual) and with the
+    spread between seeds (0 at SPREAD)."""
+    sure = np.full(metric.valid.shape, metric.residual, np.float32) if error is None else error
+    if max_residual > 0:
+        sure = np.clip(1 - sure / np.float32(max_residual), 0, 1)
+    else:
+        sure = np.ones_like(sure)
     if spread is not None:
         sure *= np.clip(1 - spread / SPREAD, 0, 1)
-    levels = np.maximum(1, np.rint(255 * sure))
-    return np.where(metric.valid, levels, 0).astype(np.uint8)
+    sure *= 255
+    levels = np.rint(sure, out=sure).astype(np.uint8)
+    return np.asarray(np.maximum(levels, 1, out=levels) * metric.valid, np.uint8)

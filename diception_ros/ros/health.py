@@ -73,7 +73,7 @@ def scale_values(stream: Stream, session: Session) -> dict[str, object]:
     parameters = session.settings.of_camera(stream.name)
     values: dict[str, object] = {"scale source": parameters.scale.source}
     if stream.pipeline is not None and parameters.metric:
-        values["scale residual"] = stream.pipeline.scale.residual
+        values |= stream.pipeline.scale.values()
     return values
 
 

@@ -71,21 +71,30 @@ class Answers:
         """Positions of all pixels, None without metres."""
         if self.metric is None or self.frame.camera is None:
             return None
-        return Located.from_depth(self.metric, self.frame.camera)
+        return Located(self.metric.meters, self.frame.camera)
 
     @cached_property
     def classes(self) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
         """Class ids and confidences, both (H, W) uint8; where classes overlap the surer wins."""
         shape = self.frame.rgb.shape[:2]
+        if len(self.semantic) == 1:
+            ((class_id, found),) = self.semantic.items()
+            confidence = levels(found)[found.ids]
+            return (confidence > 0).view(np.uint8) * np.uint8(class_id), confidence
         ids, confidence = np.zeros(shape, np.uint8), np.zeros(shape, np.uint8)
         for class_id, found in self.semantic.items():
-            scores = np.zeros(int(found.ids.max(initial=0)) + 1, np.uint8)
-            for item in found.instances:
-                scores[item.id] = max(1, round(255 * item.score))
-            score = scores[found.ids]
+            score = levels(found)[found.ids]
             wins = score > confidence
             ids[wins], confidence[wins] = class_id, score[wins]
         return ids, confidence
+
+
+def levels(found: Instances) -> npt.NDArray[np.uint8]:
+    """Confidence 1..255 by instance id, 0 for none."""
+    scores = np.zeros(int(found.ids.max(initial=0)) + 1, np.uint8)
+    for item in found.instances:
+        scores[item.id] = max(1, round(255 * item.score))
+    return scores
 
 
 Build = Callable[[Answers], Sequence[Any]]

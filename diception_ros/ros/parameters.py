@@ -135,6 +135,15 @@ class ReferenceScale:
         unit="m and quaternion",
     )
 
+    use_tf: bool = parameter(
+        False, "source reference: take the extrinsics from TF instead; needs tf2_ros."
+    )
+    min_coverage: float = parameter(
+        0.001,
+        "source reference: least share of the image's pixels that must have a reference.",
+        bounds=(0.0, 1.0),
+    )
+
 
 @dataclass(frozen=True)
 class GroundPlane:
@@ -156,6 +165,11 @@ class GroundPlane:
         unit="rad",
         bounds=(-3.2, 3.2),
     )
+    frame: str = parameter(
+        "",
+        "source ground_plane: TF frame on the floor with z up, for example base_footprint; then "
+        "height, pitch and roll come from TF. Needs tf2_ros.",
+    )
 
 
 @dataclass(frozen=True)
@@ -169,8 +183,16 @@ class ScaleParameters:
     )
     smoothing: float = parameter(
         0.0,
-        "Share of the last fit kept in the new one: 0 takes each fit as it is, 0.9 is slow.",
+        "Share of the last fit kept in the new one where both agree within their noise: 0 takes "
+        "each fit as it is, 0.9 is slow.",
         bounds=(0.0, 0.99),
+    )
+    period: float = parameter(
+        0.0,
+        "Time between two fits; 0 fits every frame. Relative disparity is normalised per image, so "
+        "an old fit is only as good as the scene is still.",
+        unit="s",
+        bounds=(0.0, 3600.0),
     )
     max_residual: float = parameter(
         0.25, "A fit with a larger relative residual is not used.", bounds=(0.0, 10.0)

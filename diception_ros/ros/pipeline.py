@@ -24,6 +24,7 @@ from diception_ros.ros.parameters import NodeParameters
 from diception_ros.ros.requests import Placed, pointed, requests_for
 from diception_ros.ros.scale import ScaleTracker, nearest
 from diception_ros.ros.stages import Stages
+from diception_ros.ros.transforms import FindPose
 from diception_ros.ros.worker import RateLimiter
 from diception_ros.tasks import Disparity, Instances, Request, Result
 
@@ -34,6 +35,7 @@ if TYPE_CHECKING:  # at run time no ROS is needed here: diception bag works with
 
 logger = logging.getLogger(__name__)
 CLOUD = "points"
+PICTURE = "image_color"
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,7 @@ class Context:
     gate: Gate
     statistics: Statistics
     complain: Complaints
+    find_pose: FindPose
     now_ns: Callable[[], int]
     say: Callable[[str], None]
 
@@ -73,7 +76,7 @@ class Pipeline:
 
     def __init__(self, context: Context) -> None:
         self._context = context
-        self.scale = ScaleTracker()
+        self.scale = ScaleTracker(context.find_pose)
         self._limiters: dict[str, RateLimiter] = defaultdict(RateLimiter)
         self._last_stamp = 0
         self._last_format: tuple[object, ...] = ()
@@ -269,15 +272,16 @@ class Pipeline:
         metric = self.scale.metric(
             depth.values, frame.header, frame.camera, parameters, nearest(references, frame.header)
         )
-        if self.scale.reason:
-            context.complain(f"scale.source {parameters.scale.source}", self.scale.reason)
         if metric is None:
+            context.complain(f"scale.source {parameters.scale.source}", self.scale.reason)
             return answers
         confidence = None
         if any(output.topic == "depth/confidence" for output in wanted):
             request = next(request for request in requests if request.task == "depth")
             spread = self._spread(depth, request, frame, parameters)
-            confidence = confidence_of(metric, spread, parameters.scale.max_residual)
+            confidence = confidence_of(
+                metric, spread, parameters.scale.max_residual, self.scale.error(depth.values)
+            )
         return replace(answers, metric=metric, confidence=confidence)
 
     def _spread(
@@ -293,14 +297,18 @@ class Pipeline:
         return np.std(values, axis=0) if len(values) > 1 else None
 
     def _publish(self, answers: Answers, wanted: Sequence[Output]) -> bool:
-        """Builds the messages, then publishes them together; False if the node was deactivated."""
+        """Builds the messages and publishes them together, pictures for people after the data that
+        the robot waits for; False if the node was deactivated."""
         context = self._context
-        built = [(output, self._build(output, answers)) for output in wanted]
-        with context.gate.held() as is_open:
-            if is_open:
+        pictures = [output for output in wanted if output.topic.endswith(PICTURE)]
+        for group in ([output for output in wanted if output not in pictures], pictures):
+            built = [(output, self._build(output, answers)) for output in group]
+            with context.gate.held() as is_open:
+                if not is_open:
+                    return False
                 for output, messages in built:
                     context.publishers.publish(output, messages)
-        return is_open
+        return True
 
     def _build(self, output: Output, answers: Answers) -> Sequence[Any]:
         """The output's messages; one that fails is named and leaves the others alone."""

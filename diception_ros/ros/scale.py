@@ -4,25 +4,34 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
-from diception_ros.geometry import Intrinsics, ScaleFit, apply_scale, fit_disparity
+from diception_ros.geometry import (
+    Intrinsics,
+    ScaleFit,
+    apply_scale,
+    fit_disparity,
+    fit_floor,
+    floor_depth,
+    project,
+    relative_error,
+    rotation,
+    smooth_fit,
+    transform,
+)
 from diception_ros.ros.camera import stamp_ns
 from diception_ros.ros.cloud import read_points
 from diception_ros.ros.images import to_meters
 from diception_ros.ros.parameters import GroundPlane, NodeParameters, ScaleParameters
+from diception_ros.ros.transforms import FindPose, no_pose
 from diception_ros.tasks import MetricDepth
 
 Meters = npt.NDArray[np.float32]
-
-SHALLOWEST = 0.05
-"""Floor rays less than this below the horizon (unit height per length) are not used: a small error
-of the pitch moves their depth by metres."""
 
 
 @dataclass(frozen=True)
@@ -36,12 +45,14 @@ class Reference:
 class ScaleTracker:
     """Keeps the last good fit. One per camera, used by the worker thread alone.
 
-    reason: why there are no metres now, "" when there are.
+    fit: the one that serves now, None without metres. reason: why there is no new one, "" when
+    there is; age: of the fit, in seconds.
     """
 
-    def __init__(self) -> None:
-        self.reason = ""
-        self.residual = float("nan")
+    def __init__(self, find_pose: FindPose = no_pose) -> None:
+        self.fit: ScaleFit | None = None
+        self.reason, self.age = "", 0.0
+        self._find_pose = find_pose
         self._source = ""
         self._last: tuple[int, ScaleFit] | None = None
 
@@ -70,12 +81,62 @@ class ScaleTracker:
         reference: Reference | None,
     ) -> MetricDepth | None:
         """Relative disparity (H, W) of one image -> metres along Z, or None with `reason` set."""
-        fit = self._fit(disparity, header, camera, parameters.scale, reference)
-        if fit is None:
-            self.residual = float("nan")
+        settings, now = parameters.scale, stamp_ns(header)
+        if settings.source != self._source:
+            self._source, self._last = settings.source, None
+        self.reason = ""
+        if settings.source == "fixed" or not 0 <= self._age(now) < settings.period:
+            self._refresh(disparity, header, camera, settings, reference)
+        self.age = self._age(now)
+        serves = 0 <= self.age <= (settings.hold if self.reason else settings.period)
+        self.fit = self._last[1] if self._last is not None and serves else None
+        if self.fit is None:
             return None
-        self.reason, self.residual = "", fit.residual
-        return apply_scale(disparity, fit, parameters.min_depth, parameters.max_depth)
+        return apply_scale(disparity, self.fit, parameters.min_depth, parameters.max_depth)
+
+    @property
+    def residual(self) -> float:
+        """Of the fit that serves, NaN without one."""
+        return self.fit.residual if self.fit is not None else float("nan")
+
+    def error(self, disparity: Meters) -> Meters:
+        """Expected relative error (H, W) of the metres that were just given."""
+        assert self.fit is not None
+        return relative_error(disparity, self.fit)
+
+    def values(self) -> dict[str, object]:
+        """For the diagnostics."""
+        fit = self.fit
+        if fit is None:
+            return {"scale residual": self.residual}
+        return {
+            "scale residual": self.residual,
+            "scale (1/m)": fit.scale,
+            "shift (1/m)": fit.shift,
+            "scale inliers": fit.inliers,
+            "scale coverage": fit.coverage,
+            "scale age (s)": self.age,
+            "scale held because": self.reason,
+        }
+
+    def _refresh(
+        self,
+        disparity: Meters,
+        header: Any,
+        camera: Intrinsics,
+        settings: ScaleParameters,
+        reference: Reference | None,
+    ) -> None:
+        """A new fit, or the reason why there is none."""
+        try:
+            fit = self._fit(disparity, header, camera, settings, reference)
+            check_fit(fit, settings.max_residual)
+        except ValueError as error:
+            self.reason = str(error)
+            return
+        if self._last is not None and settings.source != "fixed":
+            fit = smooth_fit(self._last[1], fit, settings.smoothing)
+        self._last = stamp_ns(header), fit
 
     def _fit(
         self,
@@ -84,40 +145,20 @@ class ScaleTracker:
         camera: Intrinsics,
         settings: ScaleParameters,
         reference: Reference | None,
-    ) -> ScaleFit | None:
-        if settings.source != self._source:
-            self._source, self._last = settings.source, None
+    ) -> ScaleFit:
         if settings.source == "fixed":
             return fixed_fit(settings.fixed.scale, settings.fixed.shift)
-        try:
-            if settings.source == "reference":
-                meters = reference_meters(reference, header, camera, settings)
-            else:
-                meters = floor_meters(camera, settings.ground_plane)
-            fit = fit_disparity(disparity, meters)
-            check_fit(fit, settings.max_residual)
-        except ValueError as error:
-            self.reason = str(error)
-            return self._held(stamp_ns(header), settings.hold)
-        fit = self._smooth(fit, settings.smoothing)
-        self._last = stamp_ns(header), fit
-        return fit
+        if settings.source == "ground_plane":
+            plane = settings.ground_plane
+            if plane.frame:
+                plane = plane_below(self._find_pose(plane.frame, header.frame_id, header.stamp))
+            return fit_floor(disparity, floor_depth(camera, plane.height, plane.pitch, plane.roll))
+        meters = reference_meters(reference, header, camera, settings, self._find_pose)
+        return fit_disparity(disparity, meters, min_coverage=settings.reference.min_coverage)
 
-    def _held(self, now_ns: int, hold_s: float) -> ScaleFit | None:
-        """The last good fit while it may still serve."""
-        if self._last is None or not 0 <= now_ns - self._last[0] <= hold_s * 1e9:
-            return None
-        return self._last[1]
-
-    def _smooth(self, fit: ScaleFit, share: float) -> ScaleFit:
-        if self._last is None or share == 0:
-            return fit
-        old = self._last[1]
-        return replace(
-            fit,
-            scale=share * old.scale + (1 - share) * fit.scale,
-            shift=share * old.shift + (1 - share) * fit.shift,
-        )
+    def _age(self, now_ns: int) -> float:
+        """Seconds since the last good fit, infinite without one."""
+        return (now_ns - self._last[0]) * 1e-9 if self._last is not None else float("inf")
 
 
 def fixed_fit(scale: float, shift: float) -> ScaleFit:
@@ -148,7 +189,11 @@ def nearest(references: Sequence[Reference], header: Any) -> Reference | None:
 
 
 def reference_meters(
-    reference: Reference | None, header: Any, camera: Intrinsics, settings: ScaleParameters
+    reference: Reference | None,
+    header: Any,
+    camera: Intrinsics,
+    settings: ScaleParameters,
+    find_pose: FindPose,
 ) -> Meters:
     """The reference as depth of the camera's pixels (H, W), NaN = unknown.
     ValueError when it is missing, too old, in another frame or damaged."""
@@ -178,42 +223,30 @@ def reference_meters(
     except ValueError as error:
         raise ValueError(f"{topic}: {error}") from error
     if not same_frame:
-        points = transform(points, settings.reference.extrinsics)
+        points = transform(points, extrinsics(message.header.frame_id, header, settings, find_pose))
     return project(points, camera)
 
 
-def transform(points: Meters, pose: tuple[float, ...]) -> Meters:
-    """Points (N, 3) by a pose x y z qx qy qz qw."""
-    x, y, z, w = pose[3:]
-    rotation = np.array(
-        [
-            [1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)],
-            [2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)],
-            [2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)],
-        ]
+def extrinsics(
+    frame_id: str, header: Any, settings: ScaleParameters, find_pose: FindPose
+) -> tuple[float, ...]:
+    """Pose of a frame in the camera's. ValueError where it is to come from TF and does not."""
+    if settings.reference.use_tf:
+        return find_pose(header.frame_id, frame_id, header.stamp)
+    return settings.reference.extrinsics
+
+
+def plane_below(pose: tuple[float, ...]) -> GroundPlane:
+    """The floor z = 0 of a frame in which the camera has this pose. ValueError for a camera that is
+    not above it."""
+    if pose[2] <= 0:
+        raise ValueError(
+            f"the camera is {pose[2]:.3f} m above scale.ground_plane.frame: expected a frame on "
+            "the floor with z up"
+        )
+    down = rotation(pose[3:]).T @ np.array([0.0, 0.0, -1.0])
+    return GroundPlane(
+        height=pose[2],
+        pitch=float(np.arcsin(np.clip(down[2], -1, 1))),
+        roll=float(np.arctan2(down[0], down[1])),
     )
-    return np.asarray(points @ rotation.T + np.array(pose[:3]), np.float32)
-
-
-def project(points: Meters, camera: Intrinsics) -> Meters:
-    """Points (N, 3) in the optical frame -> depth image (H, W), the nearest point of each pixel."""
-    depth = np.full((camera.height, camera.width), np.nan, np.float32)
-    front = points[points[:, 2] > 0]
-    columns = np.rint(camera.fx * front[:, 0] / front[:, 2] + camera.cx)
-    rows = np.rint(camera.fy * front[:, 1] / front[:, 2] + camera.cy)
-    seen = (columns >= 0) & (columns < camera.width) & (rows >= 0) & (rows < camera.height)
-    far_first = np.argsort(-front[seen, 2])  # so that the nearest is written last
-    pixels = rows[seen].astype(int)[far_first], columns[seen].astype(int)[far_first]
-    depth[pixels] = front[seen, 2][far_first]
-    return depth
-
-
-def floor_meters(camera: Intrinsics, plane: GroundPlane) -> Meters:
-    """Depth (H, W) that a flat floor would have in each pixel, NaN at and above the horizon. The
-    fit then finds the pixels that really show floor; the others are its outliers."""
-    pitch, roll = plane.pitch, plane.roll
-    # "Down" in the optical frame (x right, y down, z forward) of a camera pitched down, rolled.
-    down = np.array([np.sin(roll) * np.cos(pitch), np.cos(roll) * np.cos(pitch), np.sin(pitch)])
-    drop = camera.rays() @ down.astype(np.float32)  # metres of descent per metre of depth
-    with np.errstate(divide="ignore"):
-        return np.where(drop > SHALLOWEST, plane.height / drop, np.nan).astype(np.float32)

@@ -15,6 +15,7 @@ from diception_ros.ros.loading import Loading, Plan, loader, with_adapters
 from diception_ros.ros.parameters import NodeParameters
 from diception_ros.ros.publishers import Gate
 from diception_ros.ros.stream import Notes, Stream
+from diception_ros.ros.transforms import Transforms
 from diception_ros.ros.worker import Slots, Worker
 
 logger = logging.getLogger(__name__)
@@ -34,6 +35,7 @@ class Session:
         self._in_force = InForce(parameters, plan.adapters)
         self._lock = threading.RLock()
         self._gate = Gate()
+        self._find_pose = Transforms(node)
         names = parameters.cameras or ("",)
         self.streams = {name: Stream(node, name, notes[name], self._gate) for name in names}
         self._sync_topics()
@@ -124,7 +126,8 @@ class Session:
         if engine is None or self._slots is not None:
             return
         pipelines = {
-            name: stream.start(engine, logger.info) for name, stream in self.streams.items()
+            name: stream.start(engine, self._find_pose, logger.info)
+            for name, stream in self.streams.items()
         }
         batch = Batch(engine, pipelines, lambda: self._in_force, self._failed)
         slots: Slots[Incoming] = Slots(tuple(self.streams))

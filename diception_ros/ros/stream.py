@@ -11,6 +11,7 @@ from diception_ros.ros.inputs import Incoming, Inputs
 from diception_ros.ros.parameters import NodeParameters
 from diception_ros.ros.pipeline import Context, Pipeline
 from diception_ros.ros.publishers import Gate, Publishers
+from diception_ros.ros.transforms import FindPose
 
 
 class Notes:
@@ -49,7 +50,7 @@ class Stream:
             self.topics_in.destroy()
         self.topics_in = self.pipeline = None
 
-    def start(self, engine: Any, say: Callable[[str], None]) -> Pipeline:
+    def start(self, engine: Any, find_pose: FindPose, say: Callable[[str], None]) -> Pipeline:
         """The pipeline that works from now on."""
         assert self.topics_in is not None
         context = Context(
@@ -59,6 +60,7 @@ class Stream:
             gate=self._gate,
             statistics=self.notes.statistics,
             complain=self.notes.complain,
+            find_pose=find_pose,
             now_ns=lambda: int(self._node.get_clock().now().nanoseconds),
             say=say,
         )

@@ -4,11 +4,21 @@
 from __future__ import annotations
 
 import colorsys
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
+from diception_ros.tasks.legend import (
+    Colour,
+    add_ball,
+    add_bar,
+    add_key,
+    add_names,
+    depth_marks,
+    write,
+)
 from diception_ros.tasks.normal import encode as normal_colours
 from diception_ros.tasks.types import (
     Colours,
@@ -22,11 +32,15 @@ from diception_ros.tasks.types import (
     Result,
 )
 
+__all__ = ["classes_picture", "colorize", "to_bytes", "write"]
+
 Picture = npt.NDArray[np.uint8]
 HUE_STEP = 0.618034
 """The golden ratio: neighbouring ids get far hues, however many there are."""
 OPACITY = 0.6
 MASK_COLOUR = (255, 64, 129)
+NAMED = 0.003
+"""Share of the image from which an instance is big enough for its number."""
 
 
 def colorize(
@@ -34,19 +48,22 @@ def colorize(
 ) -> Picture:
     """Picture of a result, RGB uint8 (H, W, 3).
 
-    Depth: near warm, far cold, unknown black; with `meters` (H, W; NaN unknown) those are shown
-    instead of relative disparity, with a bar. Normals: the paper's colours (n + 1) / 2 with x left,
-    y up, z towards the viewer (a floor is green, a wall that faces the camera blue). Instances,
-    masks and keypoints: over `image` (H, W, 3) uint8 where it is given, else over black.
+    Depth: near warm, far cold, unknown black, with a bar; with `meters` (H, W; NaN unknown) those
+    are shown instead of relative disparity. Normals: the paper's colours (n + 1) / 2 with x left,
+    y up, z towards the viewer (a floor is green, a wall that faces the camera blue), and a ball as
+    their key. Instances (with their ids), masks and keypoints: over `image` (H, W, 3) uint8 where
+    it is given, else over black. Pictures too small for words have none.
     ValueError for another type of result or an image of another size.
     """
     match result:
         case Disparity():
-            return depth_picture(meters) if meters is not None else ramp(result.values)
+            return disparity_picture(result) if meters is None else depth_picture(meters)
         case MetricDepth():
             return depth_picture(np.where(result.valid, result.meters, np.nan))
         case Normals():
-            return to_bytes(normal_colours(result))
+            picture = to_bytes(normal_colours(result))
+            add_ball(picture)
+            return picture
         case Instances():
             return instances_picture(result, over(image, result.ids.shape))
         case Mask():
@@ -82,40 +99,27 @@ def ramp(values: Float) -> Picture:
     return np.asarray(cv2.cvtColor(cv2.applyColorMap(grey, cv2.COLORMAP_TURBO), cv2.COLOR_BGR2RGB))
 
 
+def disparity_picture(result: Disparity) -> Picture:
+    """Relative disparity with a bar that gives no metres, because it has none."""
+    picture = ramp(result.values)
+    add_bar(picture, [(0.0, "near"), (1.0, "far")], ramp)
+    return picture
+
+
 def depth_picture(meters: Float) -> Picture:
-    """Inverse depth between the 2nd and 98th percentile, and a bar with metres at its ends."""
+    """Inverse depth between the 2nd and 98th percentile, and a bar in metres."""
     known = np.isfinite(meters) & (meters > 0)
     if not known.any():
         return np.zeros((*meters.shape, 3), np.uint8)
-    near, far = np.percentile(meters[known], (2, 98))
+    some = meters[::4, ::4][known[::4, ::4]]  # a sixteenth is enough for two percentiles
+    near, far = np.percentile(some if len(some) else meters[known], (2, 98))
     inverse = np.zeros(meters.shape, np.float32)
     np.divide(1, meters, out=inverse, where=known)
     span = max(1 / near - 1 / far, 1e-6)
     picture = ramp(((inverse - 1 / far) / span).astype(np.float32))
     picture[~known] = 0
-    return add_bar(picture, float(near), float(far))
-
-
-def add_bar(picture: Picture, near: float, far: float) -> Picture:
-    """A colour bar on the right with the metres of both ends."""
-    height, width = picture.shape[:2]
-    if height < 100 or width < 160:
-        return picture
-    bar = np.repeat(np.linspace(1, 0, height - 20, dtype=np.float32)[:, None], 10, axis=1)
-    picture[10 : height - 10, width - 16 : width - 6] = ramp(bar)
-    for text, row in ((f"{near:.1f} m", 22), (f"{far:.1f} m", height - 14)):
-        size, _ = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, 0.4, 1)
-        write(picture, text, (width - 20 - size[0], row))
+    add_bar(picture, depth_marks(picture, float(near), float(far)), ramp)
     return picture
-
-
-def write(picture: Picture, text: str, at: tuple[int, int], scale: float = 0.4) -> None:
-    """White letters with a black rim, drawn in place; at (x, y): their lower left corner."""
-    # Moved copies, not a thicker one: OpenCV 5 sets thicker letters wider apart.
-    for x, y in ((-1, 0), (1, 0), (0, -1), (0, 1), (0, 0)):
-        colour = (0, 0, 0) if x or y else (255, 255, 255)
-        place = (at[0] + x, at[1] + y)
-        cv2.putText(picture, text, place, cv2.FONT_HERSHEY_SIMPLEX, scale, colour, 1, cv2.LINE_AA)
 
 
 def distinct_colours(count: int) -> Picture:
@@ -127,13 +131,52 @@ def distinct_colours(count: int) -> Picture:
 
 
 def instances_picture(result: Instances, image: Picture) -> Picture:
-    """Distinct colours by id with white outlines."""
-    colours = distinct_colours(int(result.ids.max(initial=0)))[result.ids]
-    picture = blend(colours, result.ids > 0, image)
-    kernel = np.ones((3, 3), np.uint8)
-    outline = cv2.dilate(result.ids, kernel) != cv2.erode(result.ids, kernel)
-    picture[outline & (result.ids > 0)] = 255
+    """Distinct colours by id, white outlines, the ids of the larger ones and the category."""
+    colours = distinct_colours(int(result.ids.max(initial=0)))
+    picture = outlined(result.ids, colours, image)
+    big = [item for item in result.instances if item.area >= NAMED * result.ids.size]
+    add_names(picture, [(str(item.id), item.centroid) for item in big])
+    if result.category is not None and len(colours) > 1:
+        count = len(result.instances)
+        add_key(picture, [(f"{result.category}: {count}", (255, 255, 255))])
     return picture
+
+
+def classes_picture(
+    ids: npt.NDArray[np.uint8], names: Sequence[str], image: Picture | None = None
+) -> Picture:
+    """Class ids (H, W), 0 none and i + 1 for names[i] -> one colour per class, always the same, and
+    a key of the classes seen, the largest first. ValueError for an image of another size."""
+    colours = distinct_colours(max(len(names), int(ids.max(initial=0))))
+    picture = outlined(ids.astype(np.uint16), colours, over(image, ids.shape))
+    areas = np.bincount(ids.ravel(), minlength=len(names) + 1)[1 : len(names) + 1]
+    seen = [i for i in np.argsort(-areas, kind="stable") if areas[i]]
+    add_key(picture, [(names[i], colour_of(colours[i + 1])) for i in seen])
+    return picture
+
+
+def colour_of(row: Picture) -> Colour:
+    """A row of colours as OpenCV takes it."""
+    red, green, blue = (int(part) for part in row)
+    return red, green, blue
+
+
+def outlined(ids: npt.NDArray[np.uint16], colours: Picture, image: Picture) -> Picture:
+    """colours[id] over the image where there is an id, with white outlines."""
+    picture = blend(painted(ids, colours), ids > 0, image)
+    kernel = np.ones((3, 3), np.uint8)
+    outline = cv2.dilate(ids, kernel) != cv2.erode(ids, kernel)
+    picture[outline & (ids > 0)] = 255
+    return picture
+
+
+def painted(ids: npt.NDArray[np.uint16], colours: Picture) -> Picture:
+    """The colour of every id (H, W, 3); colours (N, 3), more than the greatest id."""
+    if len(colours) > 256:
+        return np.asarray(colours[ids], np.uint8)
+    table = np.zeros((256, 1, 3), np.uint8)  # ten times as fast as indexing
+    table[: len(colours), 0] = colours
+    return np.asarray(cv2.applyColorMap(ids.astype(np.uint8), table), np.uint8)
 
 
 def mask_picture(result: Mask, image: Picture) -> Picture:
@@ -147,7 +190,7 @@ def mask_picture(result: Mask, image: Picture) -> Picture:
 
 def keypoints_picture(result: Keypoints, image: Picture) -> Picture:
     """Red disks with white rims over the darkened image."""
-    picture = np.ascontiguousarray((image * 0.6).astype(np.uint8))
+    picture = np.asarray(cv2.convertScaleAbs(image, alpha=0.6), np.uint8)
     radius = max(3, round(0.01 * min(result.size)))
     for x, y in result.points:
         centre = round(float(x)), round(float(y))
@@ -160,4 +203,5 @@ def blend(colours: Picture, where: npt.NDArray[np.bool_], image: Picture) -> Pic
     """Colours over the image where asked for; over black they keep their full strength."""
     share = OPACITY if image.any() else 1.0
     mixed = cv2.addWeighted(np.ascontiguousarray(colours), share, image, 1 - share, 0)
-    return np.where(where[..., None], np.asarray(mixed, np.uint8), image)
+    chosen = where.astype(np.uint8)
+    return np.asarray(cv2.copyTo(mixed, chosen, image.copy()), np.uint8)

@@ -89,7 +89,9 @@ def place_points(points: PointEmbedder, transformer: SD3Transformer2DModel, seed
     grid = transformer.pos_embed.cropped_pos_embed(2 * side, 2 * side)[0].detach()
     codes = grid.reshape(1, side, side, -1).permute(0, 3, 1, 2)
     generator = torch.Generator().manual_seed(seed + 2)
-    optimizer = torch.optim.Adam(points.point_embedder.parameters(), lr=3e-3)
+    weights = list(points.point_embedder.parameters())
+    learns = [weight.requires_grad for weight in weights]
+    optimizer = torch.optim.Adam([weight.requires_grad_() for weight in weights], lr=3e-3)
     for _ in range(PLACING_STEPS):
         at = torch.rand(256, 1, 2, generator=generator)
         where = (2 * at - 1).flip(-1)[None]
@@ -99,6 +101,35 @@ def place_points(points: PointEmbedder, transformer: SD3Transformer2DModel, seed
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
+    for weight, was in zip(weights, learns, strict=True):
+        weight.requires_grad_(was).grad = None
+
+
+@torch.no_grad()
+def align_streams(transformer: SD3Transformer2DModel) -> None:
+    """The context stream becomes a copy of the image stream: a point token, whose code is that of
+    the patch under it, is from then on read as that patch is, and gathers what a patch gathers.
+
+    To be called when the image stream has learned what belongs together; from random weights, a
+    small network learns to ignore its points.
+    """
+    for block in transformer.transformer_blocks:
+        attention = block.attn
+        for name in ("q", "k", "v"):
+            _copy(getattr(attention, f"to_{name}"), getattr(attention, f"add_{name}_proj"))
+        if block.context_pre_only:  # the last block: its modulation is scale, then shift
+            source, target = block.norm1.linear, block.norm1_context.linear
+            for part in ("weight", "bias"):
+                shift, scale = getattr(source, part).chunk(6)[:2]
+                getattr(target, part).copy_(torch.cat([scale, shift]))
+        else:
+            _copy(block.norm1, block.norm1_context)
+            _copy(attention.to_out[0], attention.to_add_out)
+            _copy(block.ff, block.ff_context)
+
+
+def _copy(source: nn.Module, target: nn.Module) -> None:
+    target.load_state_dict(source.state_dict())
 
 
 def prompt_bank(seed: int) -> PromptBank:

@@ -11,10 +11,10 @@ import numpy.typing as npt
 import torch
 from torch.nn import functional
 
+from diception_ros.evaluation.datasets.readers import PICTURES, find_files, read_rgb
 from diception_ros.imaging import POINT_TOKENS, Canvas
 from diception_ros.model import Diception
 from diception_ros.tasks import Mask, Task
-from diception_ros.training.images.readers import PICTURES, find_files, read_rgb
 from diception_ros.training.objective import Encoded
 from diception_ros.training.pool import jittered
 

@@ -16,11 +16,13 @@ from diception_ros.training.targets import COPY, SPOT
 
 @dataclass(frozen=True)
 class Phase:
-    """Tasks and their shares, up to a step; sources: other weights than the recipe's."""
+    """Tasks and their shares, up to a step; sources: other weights than the recipe's. align: at its
+    start the context stream becomes a copy of the image stream (see network.align_streams)."""
 
     until: int
     shares: Mapping[str, float]
     sources: Mapping[Path, float] = field(default_factory=dict)
+    align: bool = False
 
     def __post_init__(self) -> None:
         if not self.shares or min(self.shares.values()) < 0 or not sum(self.shares.values()) > 0:
@@ -61,6 +63,7 @@ class Recipe:
     foreground: float = 0.0
     harsh: float = 0.0
     remember: int = 0
+    train_points: bool = True
     checkpointing: bool = False
     log_every: int = 20
     save_every: int = 500
@@ -100,6 +103,11 @@ class Recipe:
     def phase(self, step: int) -> Phase:
         """What is learned in a step."""
         return next(phase for phase in self.phases if step < phase.until)
+
+    def aligns(self, step: int) -> bool:
+        """Whether a phase begins with this step that asks for aligned streams."""
+        begins = [0, *(phase.until for phase in self.phases)]
+        return any(p.align and at == step for p, at in zip(self.phases, begins, strict=False))
 
     def weights(self, step: int) -> list[float]:
         """Of the sources, in their order, in a step."""

@@ -29,7 +29,7 @@ from diception_ros.model import BundleInfo, Diception
 from diception_ros.model.precision import best_dtype
 from diception_ros.tasks import TASKS, load_tasks
 from diception_ros.training.data import Batch, Batches, Encoder, load_ahead, load_autoencoder
-from diception_ros.training.network import build
+from diception_ros.training.network import align_streams, build, place_points
 from diception_ros.training.objective import Noising, Objective
 from diception_ros.training.recipe import Recipe
 from diception_ros.training.validation import Validation
@@ -71,6 +71,8 @@ class Trainer:
     def train_step(self, batches: Iterator[Batch]) -> float:
         """One optimizer step over `accumulate` batches of every process; the mean loss."""
         recipe, total = self.recipe, 0.0
+        if recipe.aligns(self.step):
+            self._align()
         for group in self.optimizer.param_groups:
             group["lr"] = recipe.rate_at(self.step)
         for part in range(recipe.accumulate):
@@ -87,6 +89,16 @@ class Trainer:
         self.step += 1
         self._average()
         return total
+
+    def _align(self) -> None:
+        """Weights and running mean alike; see network.align_streams."""
+        kept = {name: weight.detach().clone() for name, weight in self.weights.items()}
+        for values in (self.mean, kept):
+            self._set(values)
+            align_streams(self.model.transformer)
+            place_points(self.model.point_embedder, self.model.transformer, self.recipe.seed)
+            for name, weight in self.weights.items():
+                values[name].copy_(weight.detach())
 
     @torch.no_grad()
     def _average(self) -> None:
@@ -119,6 +131,7 @@ class Trainer:
         state = {
             "weights": {name: weight.detach() for name, weight in self.weights.items()},
             "mean": self.mean,
+            "points": self.model.point_embedder.state_dict(),  # frozen ones may have been placed
             "optimizer": self.optimizer.state_dict(),
             "step": self.step,
             "seconds": self.seconds,
@@ -131,6 +144,7 @@ class Trainer:
         state = torch.load(path, weights_only=True, map_location=self.accelerator.device)
         if set(state["weights"]) != set(self.weights):
             raise ValueError(f"{path} is of another network: choose another 'out' or remove it")
+        self.model.point_embedder.load_state_dict(state["points"])
         self._set(state["weights"])
         for name, value in state["mean"].items():
             self.mean[name].copy_(value)
@@ -163,11 +177,11 @@ def first_model(recipe: Recipe) -> Diception:
             replace(model.info, canvas=recipe.canvas),
         )
         model.transformer.requires_grad_(True)
-        model.point_embedder.requires_grad_(True)
     else:
         vae = load_autoencoder(recipe.autoencoder)
         info = BundleInfo(name="embedded", canvas=recipe.canvas)
         model = build(vae, info, recipe.seed, recipe.network)
+    model.point_embedder.requires_grad_(recipe.train_points)
     model.vae.requires_grad_(False).eval()
     return model
 

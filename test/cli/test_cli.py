@@ -13,7 +13,7 @@ from diception_ros.cli.convert import bundle_prompts, read_categories
 from diception_ros.tasks import COCO_CATEGORIES
 
 COMMANDS = ("infer", "doctor", "convert", "demo", "demo-publish", "prompts")
-COMMANDS += ("scenes", "train", "export", "adapt")
+COMMANDS += ("scenes", "train", "export", "adapt", "export-cloud", "view")
 
 
 def test_help_lists_every_command():

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import torch
@@ -71,3 +73,39 @@ def test_engine_with_graphs_equals_eager(tmp_path, guidance, steps):
         assert replayed.graph
         np.testing.assert_allclose(replayed.results[0][0].values, plain[0][0].values, atol=1e-4)
     assert graphs.graph_state.startswith("captured")
+
+
+@gpu
+@pytest.mark.parametrize("count", [1, 2, 3, 5, 8])
+def test_every_bucket_equals_eager(tmp_path, count):
+    engine = Engine.load(
+        make_random_bundle(tmp_path / "bundle"), EngineConfig(device="cuda", dtype="float32")
+    )
+    eager = engine.sharing(graphs=False)
+    for seed in range(3):
+        images = [
+            np.random.default_rng(seed * count + k).integers(0, 255, (48, 80, 3), np.uint8)
+            for k in range(count)
+        ]
+        asked = [[Request("depth")]] * count
+        for a, b in zip(engine.infer(images, asked), eager.infer(images, asked), strict=True):
+            np.testing.assert_allclose(a[0].values, b[0].values, atol=1e-4)
+
+
+@gpu
+def test_threads_and_changed_settings_do_not_disturb_a_graph(tmp_path):
+    engine = Engine.load(
+        make_random_bundle(tmp_path / "bundle"), EngineConfig(device="cuda", dtype="float32")
+    )
+    eager = engine.sharing(graphs=False)
+    image = np.random.default_rng(0).integers(0, 255, (48, 80, 3), np.uint8)
+    cases = [(seed, guidance) for seed in range(2) for guidance in (1.0, 1.5, 3.0)]
+    asked = {case: [[Request("depth", steps=2, guidance=case[1])]] for case in cases}
+    expected = {case: eager.infer([image], asked[case], seed=case[0])[0][0] for case in cases}
+    with ThreadPoolExecutor(4) as pool:
+        found = {
+            case: pool.submit(engine.infer, [image], asked[case], seed=case[0])
+            for case in cases * 3
+        }
+    for case, answer in found.items():
+        np.testing.assert_allclose(answer.result()[0][0].values, expected[case].values, atol=1e-4)

@@ -8,6 +8,7 @@ import pytest
 from sensor_msgs.msg import CameraInfo, RegionOfInterest
 from std_msgs.msg import Header
 
+from diception_ros.geometry import Intrinsics
 from diception_ros.ros.camera import KEPT, CameraInfos, Located, intrinsics, resized, sibling_topic
 
 
@@ -95,12 +96,25 @@ def test_an_info_without_a_size_is_named(info):
 
 
 def test_positions_are_known_only_where_depth_is():
-    points = np.zeros((2, 3, 3), np.float32)
-    points[..., 2] = [[1, 2, np.nan], [4, 5, 6]]
-    located = Located(points)
-    assert located.at(1.2, 0.0)[2] == 2
+    camera = Intrinsics(fx=2.0, fy=4.0, cx=1.0, cy=0.5, width=3, height=2)
+    located = Located(np.array([[1, 2, np.nan], [4, 5, 6]], np.float32), camera)
+    np.testing.assert_allclose(located.at(1.2, 0.0), [0, -0.25, 2])
+    np.testing.assert_allclose(located.at(1.2, 0.0), located.points[0, 1])
     assert located.at(2, 0) is None
     assert located.at(3, 0) is None
     region = (slice(0, 2), slice(0, 3), np.ones((2, 3), bool))
     assert located.of_region(region)[2] == 4
     assert located.of_region((slice(0, 1), slice(2, 3), np.ones((1, 1), bool))) is None
+
+
+def test_the_position_of_a_large_region_is_its_median_though_few_pixels_are_looked_at():
+    camera = Intrinsics(fx=500.0, fy=500.0, cx=319.5, cy=239.5, width=640, height=480)
+    meters = np.random.default_rng(0).uniform(1, 3, (480, 640)).astype(np.float32)
+    located = Located(meters, camera)
+    mask = np.ones((300, 400), bool)
+    found = located.of_region((slice(100, 400), slice(200, 600), mask))
+    np.testing.assert_allclose(found, np.median(located.points[100:400, 200:600], (0, 1)), atol=0.1)
+    thin = np.zeros((300, 400), bool)
+    thin[:, 201] = True
+    found = located.of_region((slice(100, 400), slice(200, 600), thin))
+    np.testing.assert_allclose(found, np.median(located.points[100:400, 401], 0), rtol=1e-5)

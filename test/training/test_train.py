@@ -18,9 +18,11 @@ import torch
 import yaml
 
 from diception_ros.model import Diception
+from diception_ros.training.data import Batches
 from diception_ros.training.export import Notes, export
+from diception_ros.training.network import align_streams
 from diception_ros.training.recipe import Phase, Recipe
-from diception_ros.training.train import Trainer, train
+from diception_ros.training.train import Trainer, first_model, train
 
 ROOT = Path(__file__).parents[2]
 MakeRecipe = Callable[..., Recipe]
@@ -158,3 +160,53 @@ def test_training_without_frames_says_how_to_render_some(
         train(recipe(sources={tmp_path: 1.0}))
     with pytest.raises(ValueError, match=r"no checkpoint .*: train it with 'diception train'"):
         export(recipe(out=tmp_path / "nothing"), tmp_path / "bundle")
+
+
+def test_aligned_streams_treat_a_point_as_the_patch_under_it(recipe: MakeRecipe) -> None:
+    transformer = first_model(recipe()).transformer
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for weight in transformer.parameters():
+            weight += 0.02 * torch.randn(weight.shape, generator=generator)
+    tokens = torch.randn(2, 5, 128, generator=generator)
+    temb = torch.randn(2, 128, generator=generator)
+    block = transformer.transformer_blocks[0]
+
+    def difference() -> float:
+        context, image = block(tokens, tokens, temb)
+        return float((context - image).abs().max().detach())
+
+    assert difference() > 1e-2
+    align_streams(transformer)
+    assert difference() < 1e-5
+    last = transformer.transformer_blocks[-1]
+    assert last.context_pre_only
+    normed, *_ = last.norm1(tokens, emb=temb)
+    torch.testing.assert_close(last.norm1_context(tokens, temb), normed)
+
+
+def test_streams_are_aligned_when_a_phase_begins_and_frozen_points_are_kept(
+    recipe: MakeRecipe, tmp_path: Path
+) -> None:
+    phases = (Phase(2, {"depth": 1.0}), Phase(5, {"point": 1.0}, align=True))
+    made = recipe(phases=phases, train_points=False, save_every=3, rate=1e-6)
+    assert [made.aligns(step) for step in range(5)] == [False, False, True, False, False]
+    trainer = Trainer(made)
+    assert not any(name.startswith("point_embedder") for name in trainer.weights)
+    points = trainer.model.point_embedder.point_embedder
+    with torch.no_grad():
+        points[2].weight.zero_()  # as a training that lost the positions leaves it
+    batches = Batches(made, trainer.tasks)
+    for number in range(3):
+        assert not points[2].weight.any()
+        trainer.train_step(iter([batches[number]]))
+    assert points[2].weight.any()
+    attention = trainer.model.transformer.transformer_blocks[0].attn
+    torch.testing.assert_close(
+        attention.add_k_proj.weight, attention.to_k.weight, atol=1e-4, rtol=0
+    )
+    trainer.save()
+    resumed = Trainer(made)
+    resumed.resume(made.out / "last.pt")
+    kept = resumed.model.point_embedder.point_embedder[2].weight
+    torch.testing.assert_close(kept, points[2].weight, atol=0, rtol=0)

@@ -16,12 +16,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from diception_ros.evaluation.datasets.annotations import category_mask, instance_ids, posed
+from diception_ros.evaluation.datasets.manifest import Coco, Files, Manifest, read_manifest
+from diception_ros.evaluation.datasets.readers import Array, as_mask, read_rgb
 from diception_ros.imaging import Canvas
 from diception_ros.tasks import TASKS, Colours, Instances, Keypoints, Mask, Normals, Task
 from diception_ros.tasks.colours import Palette
-from diception_ros.training.images.annotations import category_mask, instance_ids, posed
-from diception_ros.training.images.manifest import Coco, Files, Manifest, read_manifest
-from diception_ros.training.images.readers import Array, as_mask, read_rgb
 from diception_ros.training.targets import (
     MIN_AREA,
     Example,

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from skimage.draw import polygon as exact_polygon
 
-from diception_ros.training.images.annotations import (
+from diception_ros.evaluation.datasets.annotations import (
     Annotation,
     category_mask,
     decode_counts,

@@ -13,21 +13,22 @@ from typing import Any
 
 import yaml
 
-from diception_ros.tasks import Colours, Disparity, Mask, Normals, Task, disparity_from_depth
-from diception_ros.training.images.annotations import Annotation, Annotations, read_annotations
-from diception_ros.training.images.readers import (
+from diception_ros.evaluation.datasets.annotations import Annotation, Annotations, read_annotations
+from diception_ros.evaluation.datasets.readers import (
     FRAMES,
     MAPS,
     PICTURES,
     Array,
     as_mask,
     find_files,
+    known_depth,
     read_depth,
     read_map,
     read_mask,
     read_normals,
     read_rgb,
 )
+from diception_ros.tasks import Colours, Disparity, Mask, Normals, Task, disparity_from_depth
 
 LOG = logging.getLogger(__name__)
 COLOURS = ("random", "placed")
@@ -42,11 +43,13 @@ KEYS = ("images", "depth", "normal", "coco", *SECTIONS, "colours", "mirror")
 
 @dataclass(frozen=True)
 class Files:
-    """One file per image: `read` gives its array (H, W[, C]), `target` what the task encodes."""
+    """One file per image: `read` gives its array (H, W[, C]), `target` what the task encodes.
+    truth: as `read`, but unknown depth stays NaN."""
 
     paths: dict[str, Path]
     read: Callable[[Path], Array]
     target: Callable[[Array], Any]
+    truth: Callable[[Path], Array] | None = None
 
     def label(self, name: str) -> str:
         return str(self.paths[name])
@@ -153,7 +156,8 @@ def depth_files(root: Path, entry: Any, images: dict[str, Path]) -> Files:
             f"depth: expected a scale over 0 (metres = value * scale), found {scale!r}"
         )
     paths = paired("depth", root / str(entry["folder"]), MAPS, images)
-    return Files(paths, partial(read_depth, scale=float(scale)), disparity_from_depth)
+    read, truth = (partial(how, scale=float(scale)) for how in (read_depth, known_depth))
+    return Files(paths, read, disparity_from_depth, truth)
 
 
 def normal_files(root: Path, entry: Any, images: dict[str, Path]) -> Files:

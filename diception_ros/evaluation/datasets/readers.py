@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Files of training targets as arrays at the file's own size. A file that cannot be what it should
-be is a ValueError in one line, without the file's name: whoever asks knows it."""
+"""Files of targets and truths as arrays at the file's own size. A file that cannot be what it
+should be is a ValueError in one line, without the file's name: whoever asks knows it."""
 
 from __future__ import annotations
 
@@ -53,6 +53,16 @@ def open_picture(path: Path) -> Image.Image:
         raise ValueError(f"cannot be read: {error!r}") from error
 
 
+def read_stored_rgb(path: Path) -> npt.NDArray[np.uint8]:
+    """(H, W, 3) as stored, whatever EXIF says of its orientation: for truths of the sensor's own
+    raster."""
+    try:
+        with Image.open(path) as picture:
+            return np.array(picture.convert("RGB"))
+    except Exception as error:  # as above
+        raise ValueError(f"{path}: cannot be read: {error!r}") from error
+
+
 def load_array(path: Path) -> Array:
     try:
         values = np.load(path, allow_pickle=False)
@@ -73,11 +83,17 @@ def read_rgb(path: Path) -> npt.NDArray[np.uint8]:
 
 
 def read_depth(path: Path, scale: float) -> Float:
+    """As `known_depth`, but unknown pixels get the value of the nearest known one: a hole of the
+    sensor says nothing of the scene, and a target that is far there would teach holes."""
+    metres = known_depth(path, scale)
+    return fill_unknown(metres, ~np.isnan(metres))
+
+
+def known_depth(path: Path, scale: float) -> Float:
     """Metres (H, W) along the optical axis: floats as they are, integers (16-bit PNG) times scale.
 
     +inf is infinitely far (as in ROS, REP 117), for example sky. Other unknown pixels (0, negative,
-    NaN) get the value of the nearest known one: a hole of the sensor says nothing of the scene, and
-    a target that is far there would teach holes.
+    NaN) are NaN.
     """
     values = load_array(path) if path.suffix.lower() == ".npy" else np.asarray(open_picture(path))
     if values.ndim != 2 or (values.dtype.kind in "iub" and values.dtype.itemsize < 2):
@@ -89,7 +105,8 @@ def read_depth(path: Path, scale: float) -> Float:
     known = metres > 0
     if not np.isfinite(metres[known]).any():
         raise ValueError("no pixel of the depth is known (finite and over 0)")
-    return fill_unknown(metres, known)
+    unknown: Float = np.where(known, metres, np.float32(np.nan))
+    return unknown
 
 
 def fill_unknown(values: Float, known: npt.NDArray[np.bool_]) -> Float:
@@ -99,7 +116,8 @@ def fill_unknown(values: Float, known: npt.NDArray[np.bool_]) -> Float:
     )
     owner = np.zeros(int(places.max()) + 1, np.float32)
     owner[places[known]] = values[known]
-    return np.where(known, values, owner[places])
+    filled: Float = np.where(known, values, owner[places])
+    return filled
 
 
 def read_normals(path: Path, frame: str) -> Float:
@@ -111,7 +129,7 @@ def read_normals(path: Path, frame: str) -> Float:
         values = read_rgb(path).astype(np.float32) / 127.5 - 1
     if values.ndim != 3 or values.shape[2] != 3:
         raise ValueError(f"expected normals (H, W, 3), found {values.shape}")
-    vectors = values * np.float32(FRAMES[frame])
+    vectors = values * np.array(FRAMES[frame], np.float32)
     length = np.linalg.norm(vectors, axis=2, keepdims=True)
     known = (length > UNIT[0]) & (length < UNIT[1])
     if not known.any():
@@ -121,7 +139,8 @@ def read_normals(path: Path, frame: str) -> Float:
         raise ValueError(
             f"most normals point away from the camera: is their frame {others}, not {frame}?"
         )
-    return np.where(known, vectors / np.where(known, length, 1), np.float32(np.nan))
+    unit: Float = np.where(known, vectors / np.where(known, length, 1), np.float32(np.nan))
+    return unit
 
 
 def read_mask(path: Path) -> npt.NDArray[np.bool_]:

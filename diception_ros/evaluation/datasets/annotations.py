@@ -40,6 +40,7 @@ class Annotation:
     segmentation: Any
     keypoints: npt.NDArray[np.float64]
     crowd: bool
+    area: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -101,6 +102,7 @@ def read_object(entry: dict[str, Any], categories: dict[Any, str]) -> Annotation
         entry.get("segmentation") or None,
         keypoints.reshape(-1, 3),
         bool(entry.get("iscrowd", 0)),
+        float(entry.get("area") or 0.0),
     )
 
 
@@ -170,7 +172,8 @@ def fill_polygon(polygon: Any, size: Size) -> Bool:
     cv2.polylines(edge, fixed, True, 1, 3, cv2.LINE_8, SUBPIXEL)
     rows, columns = np.nonzero(edge)
     if len(rows):
-        filled[rows, columns] = points_in_poly(np.stack([columns, rows], axis=1) + 0.5, corners)
+        centres = np.stack([columns, rows], axis=1) + 0.5
+        filled[rows, columns] = points_in_poly(centres, corners)  # type: ignore[no-untyped-call]
     return filled[RIM:-RIM, RIM:-RIM].astype(bool)
 
 
@@ -215,7 +218,8 @@ def posed(
     for entry in objects:
         labelled = entry.keypoints[:, 2] > 0
         points = entry.keypoints[labelled, :2].astype(np.float32)
-        inside = (points >= -1) & (points <= np.float32(size[::-1]))  # rounding may leave by one
+        # Rounding may leave the image by one.
+        inside = (points >= -1) & (points <= np.array(size[::-1], np.float32))
         if not inside.all():
             x, y = points[~inside.all(axis=1)][0]
             raise ValueError(

@@ -1,0 +1,382 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the node itself costs: everything between an image and its outputs but the network.
+
+    ./run python benchmarks/node_cost.py                      # 1280x720, every output subscribed
+    ./run python benchmarks/node_cost.py --executor multi --frames 500 --json cost.json
+    ./run python benchmarks/node_cost.py --size 160x120 --frames 10000   # does the memory grow?
+
+The node runs in a process of its own with an engine that answers at once with fixed results of all
+six tasks. An image is published, the last of its outputs awaited, the next published. Reported:
+image published -> last output received less the engine's time (wall clock), the CPU time of the
+worker's stages and of every output (which a busy machine does not lengthen), and the memory.
+Subscribers take serialised messages: what a consumer does with them is not the node's cost.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import rclpy
+from geometry_msgs.msg import PointStamped
+from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor, SingleThreadedExecutor
+from rclpy.qos import QoSProfile, ReliabilityPolicy
+from sensor_msgs.msg import CameraInfo, Image
+
+from diception_ros.engine import Outcome
+from diception_ros.evaluation import transport
+from diception_ros.ros import session as session_module
+from diception_ros.ros.messages import image_message
+from diception_ros.ros.native import class_of, native
+from diception_ros.ros.node import DiceptionNode
+from diception_ros.ros.outputs import OUTPUTS
+from diception_ros.ros.pipeline import Pipeline
+from diception_ros.ros.publishers import Publishers
+from diception_ros.tasks import (
+    Disparity,
+    Instance,
+    Instances,
+    Keypoints,
+    Mask,
+    Normals,
+    Result,
+)
+
+DOMAIN = 77
+WARM_UP = 10
+PATIENCE = 5.0
+QOS = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE)
+DATA = [output.topic for output in OUTPUTS if not output.topic.endswith("image_color")]
+TWICE = "instances"
+"""The topic with two messages a frame: one of the entities, one of the classes."""
+
+
+# The node's process ------------------------------------------------------------------------------
+
+
+def fixed_results(height: int, width: int) -> dict[str, Result]:
+    """Plausible answers: smooth geometry, twenty segments, a person."""
+    rows, columns = np.mgrid[:height, :width].astype(np.float32)
+    disparity = np.clip(0.2 + 0.7 * rows / height + 0.1 * np.sin(columns / 90), 0, 1)
+    vectors = np.zeros((height, width, 3), np.float32)
+    vectors[..., 1], vectors[..., 2] = -0.6, -0.8
+    tiles = (rows // (height / 4)).astype(np.uint16) * 5 + (columns // (width / 5)).astype(
+        np.uint16
+    )
+    ids = np.where((rows % (height / 4) > 9) & (columns % (width / 5) > 9), tiles + 1, 0)
+    ids = ids.astype(np.uint16)
+    found = []
+    for number in range(1, 21):
+        y, x = np.nonzero(ids == number)
+        box = int(x.min()), int(y.min()), int(np.ptp(x)) + 1, int(np.ptp(y)) + 1
+        found.append(Instance(number, 0.9, box, len(x), (float(x.mean()), float(y.mean()))))
+    score = np.clip(1.5 - np.hypot(rows - height / 2, columns - width / 2) / 200, 0, 1)
+    joints = np.array([[width / 2, height * (0.2 + 0.04 * i)] for i in range(17)], np.float32)
+    return {
+        "depth": Disparity(disparity.astype(np.float32)),
+        "normal": Normals(vectors),
+        "entity": Instances(ids, tuple(found)),
+        "semantic": Instances(ids, tuple(found), "chair"),
+        "point": Mask(score > 0.5, score.astype(np.float32)),
+        "pose": Keypoints(joints, np.full(17, 0.8, np.float32), (height, width)),
+    }
+
+
+class FixedEngine:
+    """Looks like an Engine to the node, and answers at once."""
+
+    def __init__(self, tasks: Mapping[str, Any]) -> None:
+        self.tasks, self.adapters = dict(tasks), {}
+        self.device_name, self.graph_state = "none (fixed results)", "none"
+        self.info = SimpleNamespace(name="fixed")
+        self._results: dict[tuple[int, ...], dict[str, Result]] = {}
+
+    def run(self, images: Any, requests: Any, seed: int | None = None, **_: Any) -> Outcome:
+        started = time.perf_counter()
+        results = []
+        for image, asked in zip(images, requests, strict=True):
+            size = image.shape[:2]
+            if size not in self._results:
+                self._results[size] = fixed_results(*size)
+            results.append([self._results[size][request.task] for request in asked])
+        engine_ms = 1000 * (time.perf_counter() - started)
+        steps = {request.task: 1 for asked in requests for request in asked}
+        count = sum(len(asked) for asked in requests)
+        return Outcome(
+            results=results,
+            stages={"engine": engine_ms},
+            batch=count,
+            graph=False,
+            steps=steps,
+            canvas=images[0].shape[:2],
+            spread=[[None] * len(asked) for asked in requests],
+        )
+
+    def close(self) -> None:
+        pass
+
+
+def executors() -> dict[str, Callable[..., Any]]:
+    found: dict[str, Callable[..., Any]] = {
+        "single": SingleThreadedExecutor,
+        "multi": lambda: MultiThreadedExecutor(num_threads=2),
+    }
+    try:
+        from rclpy.experimental import EventsExecutor
+
+        found["events"] = EventsExecutor
+    except ImportError:
+        pass
+    return found
+
+
+class Costs:
+    """CPU milliseconds of the worker's thread, by what it did."""
+
+    def __init__(self) -> None:
+        self.spent: dict[str, list[float]] = defaultdict(list)
+
+    def watch(self, owner: Any, method: str, name: Callable[..., str]) -> None:
+        """Times every call of a method; name(*arguments) says under which heading."""
+        inner = getattr(owner, method)
+
+        def timed(*arguments: Any, **keywords: Any) -> Any:
+            started = time.thread_time()
+            try:
+                return inner(*arguments, **keywords)
+            finally:
+                spent = 1000 * (time.thread_time() - started)
+                self.spent[name(*arguments)].append(spent)
+
+        setattr(owner, method, timed)
+
+    def medians(self) -> dict[str, float]:
+        return {key: round(float(np.median(found)), 3) for key, found in self.spent.items()}
+
+
+def serve(arguments: argparse.Namespace) -> None:
+    """The node's side, until it is interrupted; writes its costs to a file."""
+    costs = Costs()
+    costs.watch(Pipeline, "prepare", lambda *_: "prepare (all before the engine)")
+    costs.watch(Pipeline, "finish", lambda *_: "finish (all after the engine)")
+    costs.watch(Pipeline, "_with_metric", lambda *_: "scale")
+    costs.watch(Pipeline, "_build", lambda _, output, answers: f"build {output.topic}")
+    costs.watch(Publishers, "publish", lambda _, output, messages: f"publish {output.topic}")
+    session_module.loader = lambda parameters, plan: lambda say: FixedEngine(plan.tasks)
+    rclpy.init(args=["--ros-args", "-p", "scale.source:=fixed", "-p", "tasks:=[all]"])
+    executor, node = executors()[arguments.executor](), DiceptionNode()
+    executor.add_node(node)
+    node.start()
+    signal.signal(signal.SIGTERM, lambda *_: rclpy.try_shutdown())
+    started = time.process_time()
+    with suppress(KeyboardInterrupt, ExternalShutdownException):
+        executor.spin()
+    found = {"cpu_s": time.process_time() - started, "stages_ms": costs.medians()}
+    Path(arguments.serve).write_text(json.dumps(found))
+    os._exit(0)  # nothing of the node is needed any more
+
+
+# The camera's and the subscribers' process -------------------------------------------------------
+
+
+class Bench:
+    """Publishes images, counts what comes back."""
+
+    def __init__(self, size: tuple[int, int]) -> None:
+        rclpy.init()
+        self.node = rclpy.create_node("bench")
+        self.executor = SingleThreadedExecutor()
+        self.executor.add_node(self.node)
+        width, height = size
+        self.images = self.node.create_publisher(Image, "image", QOS)
+        self.infos = self.node.create_publisher(CameraInfo, "camera_info", QOS)
+        self.clicks = self.node.create_publisher(PointStamped, "point_click", QOS)
+        noise = np.random.default_rng(0).integers(0, 255, (height, width, 3), np.uint8)
+        self.image = native(image_message(Image().header, noise))
+        self.image.header.frame_id = "camera"
+        focal = [1.2 * width, 0.0, width / 2, 0.0, 1.2 * width, height / 2, 0.0, 0.0, 1.0]
+        self.info = CameraInfo(width=width, height=height, k=focal)
+        self.missing: dict[str, int] = {}
+        self.bytes: dict[str, int] = {}
+        for output in OUTPUTS:
+            self._hear(output.topic, class_of(output.type))
+
+    def _hear(self, topic: str, kind: Any) -> None:
+        def received(data: bytes) -> None:
+            self.missing[topic] = self.missing.get(topic, 0) - 1
+            self.bytes[topic] = len(data)
+
+        self.node.create_subscription(kind, f"/diception/{topic}", received, QOS, raw=True)
+
+    def show(self) -> tuple[float, float] | None:
+        """Publishes an image; milliseconds until the last of its data and until the last of all
+        its outputs, None if one did not come."""
+        self.missing = {output.topic: 1 + (output.topic == TWICE) for output in OUTPUTS}
+        self.image.header.stamp = self.node.get_clock().now().to_msg()
+        self.info.header = self.image.header
+        self.infos.publish(self.info)
+        started = time.perf_counter()
+        self.images.publish(self.image)
+        data = 0.0
+        while max(self.missing.values()) > 0:
+            self.executor.spin_once(timeout_sec=0.1)
+            waited = time.perf_counter() - started
+            if waited > PATIENCE:
+                return None
+            if not data and not any(self.missing[topic] > 0 for topic in DATA):
+                data = waited
+        return 1000 * data, 1000 * (time.perf_counter() - started)
+
+    def ask(self, size: tuple[int, int]) -> None:
+        click = PointStamped()
+        click.point.x, click.point.y = size[0] / 2, size[1] / 2
+        self.clicks.publish(click)
+
+    def wait_for_node(self) -> None:
+        names = [f"/diception/{output.topic}" for output in OUTPUTS]
+        until = time.monotonic() + 120
+        while time.monotonic() < until:
+            self.executor.spin_once(timeout_sec=0.1)
+            if self.images.get_subscription_count() and all(
+                self.node.count_publishers(name) for name in names
+            ):
+                return
+        raise SystemExit("the node did not come up within 120 s")
+
+
+def percentiles(values: list[float]) -> dict[str, float]:
+    return {f"p{share}": round(float(np.percentile(values, share)), 2) for share in (50, 95, 99)}
+
+
+def memory_mib(pid: int) -> float:
+    """Resident memory of a process."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    (line,) = [line for line in lines if line.startswith("VmRSS")]
+    return int(line.split()[1]) / 1024
+
+
+def measure(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """One run of one executor."""
+    size = arguments.size
+    costs = folder / "costs.json"
+    process = subprocess.Popen(
+        [sys.executable, __file__, "--executor", arguments.executor, "--serve", str(costs)],
+        stdout=subprocess.DEVNULL,
+        stderr=None if arguments.verbose else subprocess.DEVNULL,
+    )
+    try:
+        bench = Bench(size)
+        bench.wait_for_node()
+        bench.ask(size)
+        latencies, memory = [], []
+        for number in range(WARM_UP + arguments.frames):
+            found = bench.show()
+            if number >= WARM_UP:
+                latencies.append(found)
+                memory.append(memory_mib(process.pid))
+    finally:
+        process.terminate()
+        process.wait(30)
+    rclpy.shutdown()
+    answered = [value for value in latencies if value is not None]
+    tenth = max(1, len(memory) // 10)
+    node = json.loads(costs.read_text())
+    return {
+        "executor": arguments.executor,
+        "size": f"{size[0]}x{size[1]}",
+        "frames": arguments.frames,
+        "lost": len(latencies) - len(answered),
+        "data_latency_ms": percentiles([data for data, _ in answered]),
+        "latency_ms": percentiles([last for _, last in answered]),
+        "megabytes_a_frame": round(sum(bench.bytes.values()) / 1e6, 1),
+        "megabytes": {topic: round(count / 1e6, 2) for topic, count in bench.bytes.items()},
+        "node_cpu_ms_a_frame": round(1000 * node["cpu_s"] / (WARM_UP + arguments.frames), 2),
+        "stages_cpu_ms": node["stages_ms"],
+        "memory_mib": {
+            "first tenth": round(float(np.median(memory[:tenth])), 1),
+            "last tenth": round(float(np.median(memory[-tenth:])), 1),
+        },
+        "machine": f"{platform.processor() or platform.machine()}, {os.cpu_count()} CPUs",
+        "load_average": os.getloadavg()[0],
+        "date": time.strftime("%Y-%m-%d"),
+    }
+
+
+def table(found: Mapping[str, Any]) -> str:
+    """The figures for people."""
+    data, last = (
+        ", ".join(f"{key} {value} ms" for key, value in found[name].items())
+        for name in ("data_latency_ms", "latency_ms")
+    )
+    memory = found["memory_mib"]
+    head = f"{found['size']}, {found['executor']} executor, {found['frames']} frames"
+    cpu = f"{found['megabytes_a_frame']} MB and {found['node_cpu_ms_a_frame']} ms of CPU"
+    rows = [
+        f"{head}, lost {found['lost']}, load average {found['load_average']:.1f}",
+        "image published -> received, without the engine:",
+        f"  all data (depth, masks, normals, cloud, instances): {data}",
+        f"  pictures for people as well: {last}",
+        f"a frame: {cpu} of the node",
+        f"memory: {memory['first tenth']} MiB, at the end {memory['last tenth']} MiB",
+        "",
+        f"{'CPU of the worker thread':45}{'ms':>9}{'MB':>9}",
+    ]
+    for name, spent in sorted(found["stages_cpu_ms"].items(), key=lambda item: -item[1]):
+        size = found["megabytes"].get(name.partition(" ")[2], "")
+        rows.append(f"{name:45}{spent:9.2f}{size:>9}")
+    return "\n".join(rows)
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--frames", type=int, default=100)
+    parser.add_argument("--size", default="1280x720", type=lambda s: tuple(map(int, s.split("x"))))
+    parser.add_argument("--executor", choices=list(executors()), default="single")
+    parser.add_argument("--segment", type=int, default=256, help="MiB of DDS's shared memory.")
+    parser.add_argument("--json", type=Path, help="File for the figures.")
+    parser.add_argument("--verbose", action="store_true", help="Show the node's log.")
+    parser.add_argument("--serve", help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+def main() -> None:
+    arguments = parse()
+    if arguments.serve:
+        serve(arguments)
+        return
+    os.environ["ROS_DOMAIN_ID"] = str(DOMAIN)
+    os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
+    with tempfile.TemporaryDirectory() as name:
+        profile = Path(name) / "fastdds.xml"
+        segment = f"<segment_size>{arguments.segment * 2**20}</segment_size>"
+        wanted = transport.PROFILE.replace(
+            f"<segment_size>{transport.SEGMENT}</segment_size>", segment
+        ).replace(
+            f"<maxMessageSize>{transport.MESSAGE}</maxMessageSize>",
+            f"<maxMessageSize>{32 * 2**20}</maxMessageSize>",
+        )
+        profile.write_text(wanted)
+        for variable in transport.VARIABLES:
+            os.environ.setdefault(variable, str(profile))
+        found = measure(arguments, Path(name))
+    print(table(found))
+    if arguments.json:
+        arguments.json.write_text(json.dumps(found, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,156 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`diception bench`: how fast this machine is, beside plain diffusers-style code."""
+
+from __future__ import annotations
+
+import json
+import time
+from itertools import product
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from diception_ros.evaluation.benchmark import Cell, Report, Row
+
+SIZES = (512, 768)
+STEPS = (1, 4, 28)
+TASKS = (1, 3, 6)
+CAMERAS = (1, 2, 4)
+SECONDS, QUICK_SECONDS = 600.0, 24.0
+
+
+def bench(
+    bundle: Annotated[
+        Path | None, typer.Option(help="Bundle directory; the embedded one if left out.")
+    ] = None,
+    sd3: Annotated[bool, typer.Option("--sd3", help="SD3-medium's size, random weights.")] = False,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    threads: Annotated[int | None, typer.Option(help="CPU threads of torch.")] = None,
+    quick: Annotated[bool, typer.Option(help="A few cells, within a minute on 2 cores.")] = False,
+    seconds: Annotated[
+        float | None, typer.Option(help="Measuring time of all cells (600, with --quick 24).")
+    ] = None,
+    compiled: Annotated[
+        bool, typer.Option("--compiled", help="Also the plain code under torch.compile.")
+    ] = False,
+    compile_ours: Annotated[
+        bool, typer.Option("--compile", help="The engine under torch.compile, too.")
+    ] = False,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="Write all figures here.")
+    ] = None,
+    plot: Annotated[Path | None, typer.Option(help="Write a picture (PNG) here.")] = None,
+) -> None:
+    """Measures latency, rate, memory and the distance to the hardware's floor, interleaved with
+    plain diffusers-style code in the same run."""
+    from rich.console import Console
+
+    from diception_ros.engine import EMBEDDED_BUNDLE, Engine, EngineConfig
+    from diception_ros.evaluation import benchmark, floor
+
+    console, started = Console(), time.perf_counter()
+    config = EngineConfig(device=device, threads=threads, compile=compile_ours)
+    engine = Engine.sd3_sized(config) if sd3 else Engine.load(bundle or EMBEDDED_BUNDLE, config)
+    loading = 1000 * (time.perf_counter() - started)
+    console.print(f"{engine.info.name} on {engine.device_name}, loaded in {loading:.0f} ms")
+    rates = floor.measure_rates(engine.device, engine.dtype)
+    console.print(
+        f"floor: {rates.flops / 1e12:.3g} TFLOP/s in matrix products, "
+        f"{rates.bandwidth / 1e9:.3g} GB/s in copies"
+    )
+    cells = quick_cells(engine.canvas) if quick else all_cells(engine.canvas, engine.device.type)
+    report = benchmark.Report(f"{engine.info.name} on {engine.device_name}", rates, loading)
+    sizes: dict[tuple[int, int], Any] = {}
+
+    def of_size(size: tuple[int, int]) -> Any:
+        if size not in sizes:
+            sizes[size] = engine.sharing(canvas=size)
+        return sizes[size]
+
+    limit = seconds or (QUICK_SECONDS if quick else SECONDS)
+    for row in benchmark.run(of_size, cells, rates, limit, compiled):
+        report.rows.append(row)
+        console.print(line(row))
+    console.print(table(report))
+    console.print_json(json.dumps(report.summary()))
+    if json_file is not None:
+        json_file.parent.mkdir(parents=True, exist_ok=True)
+        json_file.write_text(json.dumps(report.as_json(), indent=1) + "\n")
+    if plot is not None:
+        draw(report, plot)
+
+
+def quick_cells(canvas: Any) -> list[Cell]:
+    from diception_ros.evaluation.benchmark import Cell
+
+    size = (canvas.height, canvas.width)
+    return [Cell(size), Cell(size, tasks=3), Cell(size, steps=4), Cell(size, tasks=3, cameras=2)]
+
+
+def all_cells(canvas: Any, device: str) -> list[Cell]:
+    """On a GPU the sizes 512 and 768; on a CPU, which is hours away from those, the bundle's."""
+    from diception_ros.evaluation.benchmark import Cell
+
+    own = (canvas.height, canvas.width)
+    sizes = [(side, side) for side in SIZES if side <= own[0]] if device == "cuda" else []
+    combinations = product(reversed(sizes or [own]), STEPS, (1.0, 2.0), TASKS, CAMERAS)
+    return [Cell(*combination) for combination in combinations]
+
+
+def name_of(cell: Cell) -> str:
+    tasks = f"{cell.tasks} task" + "s" * (cell.tasks > 1)
+    cameras = f", {cell.cameras} cameras" * (cell.cameras > 1)
+    guided = f", guidance {cell.guidance:g}" * (cell.guidance > 1)
+    steps = f"{cell.steps} step" + "s" * (cell.steps > 1)
+    return f"{cell.size[0]} px, {steps}{guided}, {tasks}{cameras}"
+
+
+def line(row: Row) -> str:
+    ratios = ", ".join(f"{ratio:.2f}x {name}" for name, ratio in row.ratios.items())
+    ours = row.latencies["engine"]
+    memory = f"{ours.peak_mib:.0f} MiB, first call {row.start_ms:.0f} ms"
+    return f"{name_of(row.cell)}: {ours.p50:.1f} ms, {ratios}, {memory}"
+
+
+def table(report: Report) -> Any:
+    from rich.table import Table
+
+    made = Table(title=report.engine)
+    made.add_column("milliseconds", no_wrap=True)
+    for column in ("naive", "ours", "p95", "p99", "Hz", "ratio", "floor"):
+        made.add_column(column, justify="right", no_wrap=True)
+    for row in report.rows:
+        ours, plain = row.latencies["engine"], row.latencies["naive"]
+        figures = (plain.p50, ours.p50, ours.p95, ours.p99, 1000 / ours.p50)
+        cells = [f"{figure:.1f}" if figure < 100 else f"{figure:.0f}" for figure in figures]
+        cells += [f"{row.ratios['naive']:.2f}", f"{100 * row.share_of_floor:.0f}%"]
+        made.add_row(name_of(row.cell), *cells)
+    return made
+
+
+def draw(report: Report, path: Path) -> None:
+    """Median latencies as bars, one group a cell."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    rows = report.rows
+    figure, axes = pyplot.subplots(figsize=(9, 1.2 + 0.5 * len(rows)), layout="constrained")
+    names = list(rows[0].latencies)
+    for i, name in enumerate(names):
+        places = [row + 0.8 * i / len(names) for row in range(len(rows))]
+        medians = [row.latencies[name].p50 for row in rows]
+        axes.barh(places, medians, 0.8 / len(names), label=name)
+        for place, median in zip(places, medians, strict=True):
+            axes.text(median, place, f" {median:.0f}", va="center", fontsize=8)
+    axes.set_yticks([row + 0.2 for row in range(len(rows))], [name_of(row.cell) for row in rows])
+    axes.invert_yaxis()
+    axes.set_xlabel("milliseconds for all frames and tasks of the cell (median)")
+    axes.set_title(report.engine, fontsize=9)
+    axes.legend()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=110)
+    pyplot.close(figure)

@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The least time that a computation can take on a device: its work over measured rates."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+REPEATS = 5
+WARM_UP = 2
+
+
+@dataclass(frozen=True)
+class Rates:
+    """flops: floating-point operations a second of a large matrix product in the dtype used.
+    bandwidth: bytes a second, read plus written, of a large copy."""
+
+    flops: float
+    bandwidth: float
+
+
+def measure_rates(device: torch.device, dtype: torch.dtype) -> Rates:
+    """Best of a few runs: a floor must not be lifted by other work on the machine."""
+    side = 8192 if device.type == "cuda" else 1024
+    a, b = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
+    product = _best_seconds(lambda: torch.mm(a, b), device)
+    source = torch.empty(side * side * 16, device=device, dtype=torch.uint8)
+    target = torch.empty_like(source)
+    copied = _best_seconds(lambda: target.copy_(source), device)
+    return Rates(flops=2 * side**3 / product, bandwidth=2 * source.numel() / copied)
+
+
+def count_flops(function: Callable[[], object]) -> int:
+    """Operations of matrix products, convolutions and attention (torch.utils.flop_counter)."""
+    with FlopCounterMode(display=False) as counter:
+        function()
+    return int(counter.get_total_flops())
+
+
+def floor_ms(flops: int, weight_bytes: int, rates: Rates) -> float:
+    """The longer of computing and of reading the weights once (the roofline model; Williams et al.
+    2009). Activations are left out, so the true floor is not lower."""
+    return 1000 * max(flops / rates.flops, weight_bytes / rates.bandwidth)
+
+
+def _best_seconds(function: Callable[[], object], device: torch.device) -> float:
+    spent = []
+    for _ in range(WARM_UP + REPEATS):
+        synchronize(device)
+        started = time.perf_counter()
+        function()
+        synchronize(device)
+        spent.append(time.perf_counter() - started)
+    return min(spent[WARM_UP:])
+
+
+def synchronize(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

@@ -1,0 +1,154 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Truth for a recording: topics of the same bag, or a folder whose images are named by stamp."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from diception_ros.evaluation.bags import image_array
+from diception_ros.evaluation.datasets.sample import DataSet, Item, Sample, objects_of
+from diception_ros.evaluation.system import frame_name
+
+MILLIMETRES = ("16UC1", "mono16")
+
+Array = npt.NDArray[Any]
+
+
+@dataclass
+class Truths:
+    """What is known of the images of a recording. slop: s between an image and a topic's truth."""
+
+    topics: Sequence[str]
+    items: Mapping[int, Item]
+    slop: float
+    _arrays: dict[str, dict[int, Array]] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._arrays = {topic: {} for topic in self.topics}
+
+    def __bool__(self) -> bool:
+        return bool(self.topics or self.items)
+
+    def add(self, topic: str, stamp: int, message: Any) -> None:
+        """A message on one of the topics. ValueError for an encoding that is no truth."""
+        self._arrays[topic][stamp] = truth_array(message)
+
+    def forget(self, before: int) -> None:
+        """Drops what is older than a stamp."""
+        for arrays in self._arrays.values():
+            for old in [stamp for stamp in arrays if stamp < before]:
+                del arrays[old]
+
+    def sample(self, stamp: int, outputs: Mapping[str, Array]) -> Sample | None:
+        """The truth of an image, None without any. Its picture is the folder's, or plain grey.
+        ValueError if truths and outputs are not all of one size."""
+        if stamp in self.items:
+            return replace(self.items[stamp].load(), name=frame_name(stamp))
+        found = {
+            topic: arrays[near]
+            for topic, arrays in self._arrays.items()
+            if (near := nearest(arrays, stamp, self.slop)) is not None
+        }
+        if not found:
+            return None
+        shapes = {values.shape[:2] for name, values in outputs.items() if name != "keypoints"}
+        return sample_of(stamp, found, shapes)
+
+
+def truth_array(message: Any) -> Array:
+    """An image of truth: depth (H, W) float32 metres with NaN, normals (H, W, 3), or ids (H, W) of
+    8 bits. 16 bits are millimetres, as depth cameras publish them (REP 118)."""
+    if message.encoding in MILLIMETRES:
+        values = image_array(_as(message, "mono16")).astype(np.float32) / np.float32(1000)
+        metres: Array = np.where(values > 0, values, np.float32(np.nan))
+        return metres
+    return image_array(message)
+
+
+def _as(message: Any, encoding: str) -> Any:
+    names = ("height", "width", "is_bigendian", "step", "data")
+    fields = {name: getattr(message, name) for name in names}
+    return SimpleNamespace(encoding=encoding, **fields)
+
+
+def sample_of(stamp: int, truths: Mapping[str, Array], shapes: set[tuple[int, ...]]) -> Sample:
+    """ValueError if truths and outputs are not all of one size."""
+    sizes = shapes | {values.shape[:2] for values in truths.values()}
+    if len(sizes) != 1:
+        listed = ", ".join(f"{size[1]}x{size[0]}" for size in sorted(sizes))
+        raise ValueError(
+            f"outputs and truth are of different sizes ({listed}): register the depth to the "
+            "camera, or publish at its size"
+        )
+    height, width = sizes.pop()
+    known: dict[str, Any] = {}
+    for values in truths.values():
+        if values.ndim == 3:
+            known["normals"] = values
+        elif values.dtype.kind == "f":
+            known["depth_m"] = values
+        else:
+            known["objects"] = tuple(objects_of(values))
+    rgb = np.full((height, width, 3), 0xE0, np.uint8)
+    return Sample(frame_name(stamp), rgb, **known)
+
+
+def stamped_items(data: DataSet) -> dict[int, Item]:
+    """The images whose names are stamps. ValueError if there are none."""
+    stamps = [(stamp_of(item.name), item) for item in data.items]
+    found = {stamp: item for stamp, item in stamps if stamp is not None}
+    if not found:
+        raise ValueError(
+            f"{data.path}: expected images named by their stamp, nanoseconds or "
+            f"seconds.nanoseconds, found {data.items[0].name}"
+        )
+    return found
+
+
+def stamp_of(name: str) -> int | None:
+    """Nanoseconds of 1700000000123456789 or 1700000000.123456789 (or _), else None."""
+    seconds, _, rest = Path(name).name.replace("_", ".").partition(".")
+    if not seconds.isdigit() or (rest and not (rest.isdigit() and len(rest) == 9)):
+        return None
+    return int(seconds) * 10**9 + int(rest) if rest else int(seconds)
+
+
+def picture_of(message: Any) -> Array | None:
+    """RGB uint8 of an image or compressed image of 8 bits; None for anything else."""
+    if not hasattr(message, "encoding") and not hasattr(message, "format"):
+        return None
+    if getattr(message, "encoding", "") in (*MILLIMETRES, "32FC1", "32FC3"):
+        return None
+    from rosbags.image import message_to_cvimage
+
+    try:
+        bgr = message_to_cvimage(message, "bgr8")
+    except Exception:  # a decoder's own errors; there is just no picture to show then
+        return None
+    return np.ascontiguousarray(np.asarray(bgr)[..., ::-1]).astype(np.uint8)
+
+
+def nearest(stamps: Mapping[int, Any], stamp: int, slop: float) -> int | None:
+    """The stamp nearest to another one (ns), None if it is farther than slop (s)."""
+    away: Callable[[int], int] = lambda one: abs(one - stamp)  # noqa: E731
+    near = min(stamps, key=away, default=None)
+    return near if near is not None and away(near) <= slop * 1e9 else None
+
+
+def named_topics(against: Sequence[str]) -> tuple[tuple[str, ...], list[Path]]:
+    """--against, parted into topics and folders: what exists as a path is one."""
+    folders = [Path(name) for name in against if Path(name).exists()]
+    topics = tuple(name for name in against if not Path(name).exists())
+    for topic in topics:
+        if not topic.startswith("/"):
+            raise ValueError(
+                f"--against '{topic}': neither a folder nor a topic (which begins with /)"
+            )
+    return topics, folders

@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The benchmark's arithmetic and its contenders, on a tiny random model: no speed is tested."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from diception_ros.cli import run as command
+from diception_ros.engine import Engine, EngineConfig
+from diception_ros.evaluation import benchmark
+from diception_ros.evaluation.benchmark import Cell, Latency, Report, Row
+from diception_ros.evaluation.floor import Rates, count_flops, floor_ms, measure_rates
+from diception_ros.model import Diception, make_random_bundle, make_sd3_sized_model
+from diception_ros.tasks import Request
+
+SIZE = (64, 64)
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory):
+    return make_random_bundle(tmp_path_factory.mktemp("bundle") / "random")
+
+
+@pytest.fixture(scope="module")
+def engine(bundle):
+    return Engine.load(bundle, EngineConfig(device="cpu", dtype="float32"))
+
+
+def test_flops_of_a_product_are_two_a_multiplication():
+    a, b = torch.zeros(3, 5), torch.zeros(5, 7)
+    assert count_flops(lambda: a @ b) == 2 * 3 * 5 * 7
+
+
+def test_the_floor_is_the_longer_of_computing_and_reading():
+    rates = Rates(flops=1e12, bandwidth=1e10)
+    assert floor_ms(int(2e9), 0, rates) == pytest.approx(2.0)
+    assert floor_ms(int(2e9), int(1e8), rates) == pytest.approx(10.0)
+
+
+def test_rates_of_this_machine_are_plausible():
+    rates = measure_rates(torch.device("cpu"), torch.float32)
+    assert 1e8 < rates.flops < 1e14
+    assert 1e7 < rates.bandwidth < 1e13
+
+
+@pytest.mark.parametrize(("steps", "guidance"), [(1, 1.0), (3, 2.0)])
+def test_the_naive_code_computes_the_same(engine, bundle, steps, guidance):
+    """Two implementations of one network: they agree up to the 8 bits that PIL keeps."""
+    image = np.random.default_rng(0).integers(0, 255, (*SIZE, 3), np.uint8)
+    plain = engine.naive()(image, "[[image2depth]]", steps, guidance)
+    request = Request("depth", steps=steps, guidance=guidance)
+    ((ours,),) = engine.infer([image], [[request]])
+    np.testing.assert_allclose(ours.values, plain.mean(-1), atol=0.5 / 255 + 1e-4)
+
+
+def test_a_run_measures_every_contender_in_every_cell(engine):
+    cells = [Cell(SIZE), Cell(SIZE, tasks=3, cameras=2)]
+    rates = Rates(1e12, 1e12)
+    sizes = []
+
+    def of_size(size):
+        sizes.append(size)
+        return engine
+
+    rows = list(benchmark.run(of_size, cells, rates, seconds=0.1))
+    assert sizes == [SIZE, SIZE]
+    assert [row.cell for row in rows] == cells
+    for row in rows:
+        assert set(row.latencies) == {"naive", "engine"}
+        assert all(seen.calls >= 3 for seen in row.latencies.values())
+    read = engine.weight_bytes / 1e12 * 1000
+    assert rows[0].floor_ms >= read
+    assert rows[1].floor_ms > rows[0].floor_ms
+
+
+def test_the_summary_is_of_the_cells_it_names():
+    def row(cell, naive, ours):
+        seen = {
+            "naive": Latency(naive, 0, 0, 0, 3, 0),
+            "engine": Latency(ours, 0, 0, 0, 3, 0),
+        }
+        return Row(cell, seen, floor_ms=1.0, start_ms=0.0)
+
+    report = Report("x", Rates(1, 1), 0.0)
+    assert report.summary()["ratio_vs_naive"] is None
+    report.rows += [
+        row(Cell(SIZE, steps=4), 90.0, 10.0),
+        row(Cell(SIZE), 30.0, 20.0),
+        row(Cell(SIZE, tasks=3, cameras=2), 90.0, 10.0),
+        row(Cell(SIZE, tasks=3), 100.0, 50.0),
+    ]
+    summary = report.summary()
+    assert summary["ratio_vs_naive"] == pytest.approx(1.5)
+    assert summary["three_task_hz"] == pytest.approx(20.0)
+    assert summary["three_task_ratio_vs_naive"] == pytest.approx(2.0)
+
+
+def test_the_command_prints_and_writes_what_it_measured(bundle, tmp_path, capsys):
+    files = ["--json", str(tmp_path / "a" / "b.json"), "--plot", str(tmp_path / "c.png")]
+    asked = ["bench", "--quick", "--seconds", "0.2", "--bundle", str(bundle), "--device", "cpu"]
+    assert command([*asked, *files]) == 0
+    written = json.loads((tmp_path / "a" / "b.json").read_text())
+    assert set(written["summary"]) >= {"ratio_vs_naive", "three_task_hz", "share_of_floor"}
+    assert written["summary"]["three_task_hz"] > 0
+    assert [cell["tasks"] for cell in written["cells"]] == [1, 3, 1, 3]
+    assert written["versions"]["torch"] == torch.__version__
+    assert (tmp_path / "c.png").read_bytes().startswith(b"\x89PNG")
+    assert "3 tasks, 2 cameras" in capsys.readouterr().out
+
+
+def test_the_sd3_sized_model_has_sd3_s_size():
+    model = make_sd3_sized_model("meta", torch.bfloat16)
+    weights = sum(weight.numel() for weight in model.transformer.parameters())
+    assert weights == pytest.approx(2.08e9, rel=0.03)  # SD3-medium: 2 billion
+    assert model.dtype == torch.bfloat16
+    assert model.latent_shape(768, 768) == (16, 96, 96)
+    assert isinstance(model, Diception)

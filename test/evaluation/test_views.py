@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What `diception view` makes of messages, with and without rerun-sdk."""
+
+import sys
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from diception_ros.cli import run
+from diception_ros.evaluation import views
+from diception_ros.evaluation.views import view_of
+from diception_ros.geometry import Intrinsics
+
+CLOUD = "/diception/points"
+
+
+def test_images_are_taken_for_what_they_are(made):
+    rgb = np.random.default_rng(0).integers(0, 256, (4, 6, 3), np.uint8)
+    bgr = view_of("/camera/image", made.image(0, rgb[..., ::-1], "bgr8", padding=3), False)
+    np.testing.assert_array_equal(bgr.rgb, rgb)
+    ids = np.arange(24, dtype=np.uint16).reshape(4, 6)
+    assert isinstance(
+        view_of("/diception/entity/mask", made.image(0, ids, "mono16"), False), views.Ids
+    )
+    grey = view_of("/diception/depth/confidence", made.image(0, rgb[..., 0], "mono8"), False)
+    np.testing.assert_array_equal(grey.rgb[..., 2], rgb[..., 0])
+    assert (
+        view_of("/diception/normals/image", made.image(0, np.float32(rgb), "32FC3"), False) is None
+    )
+
+
+def test_only_depth_with_a_camera_info_is_metres(made):
+    values = np.float32([[1, 0], [np.nan, 2]])
+    depth = view_of("/diception/depth/image", made.image(0, values, "32FC1"), True)
+    np.testing.assert_array_equal(depth.meters, np.float32([[1, np.nan], [np.nan, 2]]))
+    relative = view_of("/diception/disparity_relative/image", made.image(0, values, "32FC1"), False)
+    assert isinstance(relative, views.Relative)
+
+
+def test_clouds_lose_unknown_points_and_keep_colours_and_labels(made):
+    points = np.float32([[1, 2, 3], [np.nan] * 3, [4, 5, 6]])
+    colours = np.uint8([[1, 2, 3], [0, 0, 0], [250, 128, 7]])
+    found = view_of(CLOUD, made.cloud(0, points, colours, np.uint32([7, 0, 9])), False)
+    np.testing.assert_array_equal(found.points, points[[0, 2]])
+    np.testing.assert_array_equal(found.colours, colours[[0, 2]])
+    np.testing.assert_array_equal(found.labels, [7, 9])
+    assert view_of(CLOUD, made.cloud(0, points), False).colours is None
+
+
+def test_damaged_messages_name_their_topic(made):
+    short = made.image(0, np.zeros((4, 6, 3), np.uint8), "rgb8")
+    short.data = short.data[:10]
+    with pytest.raises(ValueError, match="/camera/image: image 6x4 'rgb8' with step 18 needs 72"):
+        view_of("/camera/image", short, False)
+    with pytest.raises(ValueError, match="/camera/image: not a picture that can be read"):
+        view_of("/camera/image", SimpleNamespace(format="jpeg", data=np.zeros(9, np.uint8)), False)
+    broken = made.cloud(0, np.ones((3, 3), np.float32))
+    broken.data = broken.data[:20]
+    with pytest.raises(ValueError, match=f"{CLOUD}: 3 points need 36 bytes"):
+        view_of(CLOUD, broken, False)
+    broken.fields = broken.fields[:2]
+    with pytest.raises(ValueError, match=f"{CLOUD}: expected a cloud with float32 x, y, z"):
+        view_of(CLOUD, broken, False)
+
+
+def test_a_camera_info_is_a_pinhole(moving, moving_bag):
+    from diception_ros.evaluation.depth_bags import messages
+
+    _, message = next(messages(moving_bag(), {"/diception/depth/camera_info"}))
+    found = view_of("/diception/depth/camera_info", message, False)
+    fx, fy, cx, cy = moving[0][0].intrinsics
+    assert isinstance(found, Intrinsics)
+    assert (found.width, found.height) == (80, 60)
+    assert (found.fx, found.fy, found.cx, found.cy) == pytest.approx((fx, fy, cx, cy))
+
+
+def test_a_bag_becomes_a_page(moving_bag, tmp_path, capsys):
+    assert run(["view", str(moving_bag()), "--html", str(tmp_path / "page")]) == 0
+    assert "4 moments in" in capsys.readouterr().out
+    text = (tmp_path / "page/index.html").read_text()
+    assert "/diception/depth/image" in text
+    assert "/camera/image" in text
+    assert text.count("data:image/jpeg") == 2 * 4 + 2 * 4  # a film and a table of two columns
+    assert "http" not in text.replace("http-equiv", "")
+
+
+def test_a_bag_without_pictures_has_no_page(moving_bag, tmp_path, capsys):
+    bag = moving_bag(leave=["/diception/depth/image", "/camera/image"])
+    assert run(["view", str(bag), "--html", str(tmp_path / "page")]) == 2
+    assert "holds no picture: expected colour images or metric depth" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        ([], "give either a bag or --live"),
+        (["bag", "--live"], "give either a bag or --live"),
+        (["--live", "--html", "page"], "--html needs a bag and goes without --live and --save"),
+        (["--live", "--topics", "("], "--topics '(' is no regular expression"),
+    ],
+)
+def test_what_does_not_go_together_is_one_line(capsys, arguments, line):
+    assert run(["view", *arguments]) == 2
+    assert line in capsys.readouterr().err
+
+
+def test_without_rerun_one_line_says_what_to_do(monkeypatch, moving_bag, capsys):
+    monkeypatch.setitem(sys.modules, "rerun", None)
+    assert run(["view", str(moving_bag())]) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert "needs rerun-sdk, which is not installed: pip install rerun-sdk, or use --html" in said
+
+
+def test_rerun_gets_every_view_of_a_bag(moving_bag, tmp_path, capsys):
+    pytest.importorskip("rerun", reason="needs rerun-sdk", exc_type=ImportError)
+    assert run(["view", str(moving_bag()), "--save", str(tmp_path / "bag.rrd")]) == 0
+    said = capsys.readouterr().out
+    for topic in ("/camera/image", "/diception/depth/image", "/diception/depth/camera_info"):
+        assert f"{topic} 4" in said
+    assert (tmp_path / "bag.rrd").stat().st_size > 20_000
