@@ -42,7 +42,7 @@ def load_rerun() -> Any:
         return importlib.import_module("rerun")
     except ModuleNotFoundError as error:
         raise ValueError(
-            "diception view needs rerun-sdk, which is not installed: pip install rerun-sdk, or use "
+            "Rerun's viewer needs rerun-sdk, which is not installed: pip install rerun-sdk, or use "
             "--html, which needs nothing"
         ) from error
     except (ImportError, OSError) as error:
