@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from diception_ros.engine import Adapter, Engine
+from diception_ros.engine import Adapter, Engine, Options
 from diception_ros.ros.inputs import Incoming
 from diception_ros.ros.parameters import NodeParameters
 from diception_ros.ros.pipeline import Asked, Pipeline
@@ -52,19 +52,21 @@ class Batch:
                 if found is not None:
                     asked[camera] = found
         if asked:
-            self._answer(asked, in_force.parameters.seed)
+            self._answer(asked, in_force.parameters)
 
-    def _answer(self, asked: Mapping[str, Asked], seed: int) -> None:
+    def _answer(self, asked: Mapping[str, Asked], parameters: NodeParameters) -> None:
         images = [one.frame.rgb for one in asked.values()]
         requests = [one.requests for one in asked.values()]
+        streams = [(camera, self._pipelines[camera].epoch) for camera in asked]
+        options = Options(temporal=parameters.temporal, deadline_ms=parameters.deadline_ms or None)
         try:
-            outcome = self._engine.run(images, requests, seed=seed)
+            outcome = self._engine.run(images, requests, parameters.seed, options, streams)
         except Exception as error:
             if len(asked) == 1:
                 self._fail(next(iter(asked)), error)
             else:  # whose frame was it? each for itself
                 for camera, one in asked.items():
-                    self._answer({camera: one}, seed)
+                    self._answer({camera: one}, parameters)
             return
         for (camera, one), results in zip(asked.items(), outcome.results, strict=True):
             with self._guarded(camera):

@@ -30,6 +30,7 @@ LEVELS = {
     "degraded": DiagnosticStatus.WARN,
     "error": DiagnosticStatus.ERROR,
 }
+MISSED = "deadline missed"
 DROPS = ("newer frame", "max_age", "max_rate", "bad input", "failed", "loading")
 """Why an image was not worked on; images that nobody asked anything of are 'idle', not drops."""
 
@@ -109,6 +110,10 @@ class Statistics:
         with self._lock:
             self._counts[f"dropped: {cause}"] += 1
 
+    def missed_deadline(self) -> None:
+        with self._lock:
+            self._counts[MISSED] += 1
+
     def dropped_since_report(self) -> int:
         """Drops since the last call."""
         with self._lock:
@@ -138,7 +143,8 @@ class Statistics:
             result["latency p50 (ms)"] = float(np.percentile(latencies, 50))
             result["latency p95 (ms)"] = float(np.percentile(latencies, 95))
             result["age at publish p95 (ms)"] = float(np.percentile(ages, 95))
-        for name in ("received", "answered", "idle", *(f"dropped: {cause}" for cause in DROPS)):
+        drops = (f"dropped: {cause}" for cause in DROPS)
+        for name in ("received", "answered", "idle", MISSED, *drops):
             result[name] = counts.get(name, 0)
         return result
 

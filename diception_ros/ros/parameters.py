@@ -306,6 +306,18 @@ class NodeParameters:
         "beside those of the parameter tasks.",
     )
     seed: int = parameter(0, "Of the fixed starting noise.", bounds=(0, 2**31 - 1))
+    deadline_ms: float = parameter(
+        0.0,
+        "Time that one pass of the network may take: steps, then its size, are reduced to hold it; "
+        "misses are counted in diagnostics. 0 is no deadline.",
+        unit="ms",
+        bounds=(0.0, 60_000.0),
+    )
+    temporal: float = parameter(
+        0.0,
+        "Share of a camera's previous answer in the start of the next: less flicker, later change.",
+        bounds=(0.0, 0.95),
+    )
     compute_always: bool = parameter(
         False, "Compute every offered output even when nobody subscribes."
     )

@@ -78,6 +78,8 @@ class Pipeline:
         self._context = context
         self.scale = ScaleTracker(context.find_pose)
         self._limiters: dict[str, RateLimiter] = defaultdict(RateLimiter)
+        self.epoch = 0
+        """Grows when time or the images' kind jumps: what came before is of no use from then on."""
         self._last_stamp = 0
         self._last_format: tuple[object, ...] = ()
 
@@ -106,6 +108,8 @@ class Pipeline:
         """Publishes what the engine has found."""
         clock = asked.clock
         clock.add(outcome.stages)
+        if outcome.missed:
+            self._context.statistics.missed_deadline()
         answers = self._answers(asked, results)
         with clock.stage("scale"):
             answers = self._with_metric(answers, asked.wanted, asked.requests)
@@ -138,15 +142,19 @@ class Pipeline:
             context.say(f"{incoming.topic}: time jumped back by {back:.3f} s, starting afresh")
             context.inputs.camera_infos.clear()
             context.inputs.references.clear()
-            self.scale.reset()
+            self._reset()
         self._last_stamp = stamp
         kind = getattr(message, "encoding", None) or message.format
         size = (getattr(message, "width", 0), getattr(message, "height", 0))
         found = (size, kind, message.header.frame_id)
         if self._last_format and found != self._last_format:
             context.say(f"{incoming.topic}: images changed from {self._last_format} to {found}")
-            self.scale.reset()
+            self._reset()
         self._last_format = found
+
+    def _reset(self) -> None:
+        self.scale.reset()
+        self.epoch += 1
 
     def _in_time(self, incoming: Incoming, parameters: NodeParameters) -> bool:
         """Whether the image is young enough and due; counts it as dropped otherwise."""

@@ -201,7 +201,8 @@ def test_the_only_faulty_frame_of_a_pass_fails_alone():
     """An error of the common pass is repeated for each camera alone."""
     passes, finished, failed = [], [], []
 
-    def run(images, requests, seed):
+    def run(images, requests, seed, options, streams):
+        assert len(streams) == len(images)
         passes.append(len(images))
         if any(image == "bad" for image in images):
             raise RuntimeError("boom")
@@ -210,6 +211,7 @@ def test_the_only_faulty_frame_of_a_pass_fails_alone():
     def pipeline(camera, image):
         asked = SimpleNamespace(frame=SimpleNamespace(rgb=image), requests=[])
         return SimpleNamespace(
+            epoch=0,
             prepare=lambda incoming, parameters: asked,
             finish=lambda asked, results, outcome: finished.append((camera, results)),
         )

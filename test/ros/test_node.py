@@ -234,6 +234,40 @@ def test_a_zero_focal_length_is_named_and_the_rest_goes_on(
     assert peer.received["~/depth/image"] == []
 
 
+def test_a_deadline_that_cannot_be_held_is_counted_and_answered_all_the_same(
+    peer, image_of, picture
+):
+    assert peer.set(deadline_ms=0.001, depth__steps=8) == ""
+    report = peer.ask(
+        image_of(picture),
+        {**DISPARITY, "~/frame_report": FrameReport},
+        until=lambda answers: answers["~/frame_report"].steps == 1,
+    )["~/frame_report"]
+    assert report.tasks == ["depth"]
+    assert int(peer.until_health("")["deadline missed"]) > 0
+    assert peer.set(deadline_ms=0.0, depth__steps=0) == ""
+
+
+def test_a_temporal_start_makes_of_a_frame_shown_again_another_answer(peer, image_of, picture):
+    plain = array_of(peer.ask(image_of(picture), DISPARITY)["~/disparity_relative/image"])
+    assert peer.set(temporal=0.6) == ""
+    peer.ask(
+        image_of(picture),
+        DISPARITY,
+        until=lambda answers: (
+            np.abs(array_of(answers["~/disparity_relative/image"]) - plain).max() > 1e-4
+        ),
+    )
+    assert peer.set(temporal=0.0) == ""
+    peer.ask(
+        image_of(picture),
+        DISPARITY,
+        until=lambda answers: np.array_equal(
+            array_of(answers["~/disparity_relative/image"]), plain
+        ),
+    )
+
+
 def test_time_may_jump_back(peer, image_of, picture, info):
     topics = {**DISPARITY, "~/depth/camera_info": CameraInfo}
     peer.ask(image_of(picture), topics, info)
