@@ -18,7 +18,6 @@ import argparse
 import json
 import os
 import platform
-import signal
 import subprocess
 import sys
 import tempfile
@@ -181,13 +180,13 @@ def serve(arguments: argparse.Namespace) -> None:
     executor, node = executors()[arguments.executor](), DiceptionNode()
     executor.add_node(node)
     node.start()
-    signal.signal(signal.SIGTERM, lambda *_: rclpy.try_shutdown())
     started = time.process_time()
     with suppress(KeyboardInterrupt, ExternalShutdownException):
         executor.spin()
     found = {"cpu_s": time.process_time() - started, "stages_ms": costs.medians()}
     Path(arguments.serve).write_text(json.dumps(found))
-    os._exit(0)  # nothing of the node is needed any more
+    node.destroy_node()
+    rclpy.try_shutdown()
 
 
 # The camera's and the subscribers' process -------------------------------------------------------

@@ -22,6 +22,7 @@ INSTANCE = "diception_ros/msg/Instance"
 INSTANCE_ARRAY = "diception_ros/msg/InstanceArray"
 KEYPOINT = "diception_ros/msg/Keypoint"
 KEYPOINT_ARRAY = "diception_ros/msg/KeypointArray"
+POINT_PROMPTS = "diception_ros/msg/PointPrompts"
 
 
 class Content(SimpleNamespace):

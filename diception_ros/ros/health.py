@@ -62,10 +62,8 @@ def of_all(state: str, cause: str, cameras: Mapping[str, Health]) -> Health:
         if key.startswith(("input rate", "output rate", "received", "answered", "idle", "dropped"))
     }
     values: dict[str, object] = {"cameras": ", ".join(cameras), **totals}
-    for camera, health in cameras.items():
-        if state == "ready" and health.state != "ready":
-            return Health(health.state, f"{camera}: {health.cause}", values)
-    return Health(state, cause, values)
+    ill = [f"{name}: {health.cause}" for name, health in cameras.items() if health.state != state]
+    return Health("degraded", "; ".join(ill), values) if ill else Health(state, cause, values)
 
 
 def scale_values(stream: Stream, session: Session) -> dict[str, object]:

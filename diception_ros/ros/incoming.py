@@ -22,12 +22,13 @@ class Incoming:
 @dataclass(frozen=True)
 class Prompts:
     """Points (x, y) in pixels of the input image, labels 1 inside, 0 outside. frame_id "" means
-    any camera."""
+    any camera; header: as it came."""
 
     topic: str
     points: tuple[tuple[float, float], ...]
     labels: tuple[int, ...]
     frame_id: str = ""
+    header: Any = None
 
     def meant_for(self, frame_id: str) -> bool:
         return self.frame_id in ("", frame_id)
@@ -46,4 +47,5 @@ def read_prompts(message: Any, topic: str) -> Prompts | None:
         raise ValueError(f"{topic}: a point is not finite: {points}")
     labels = tuple(int(label) for label in message.labels) or (1,) * len(points)
     Request("point", points=points, labels=labels)  # checks their number
-    return Prompts(topic, points, labels, message.header.frame_id) if points else None
+    header = message.header
+    return Prompts(topic, points, labels, header.frame_id, header) if points else None

@@ -149,7 +149,8 @@ class Inputs:
 
     def _click(self, message: Any) -> None:
         topic = str(self._node.resolve_topic_name(f"{self._prefix}point_click"))
-        self.prompts = Prompts(topic, ((float(message.point.x), float(message.point.y)),), (1,))
+        point = float(message.point.x), float(message.point.y)
+        self.prompts = Prompts(topic, (point,), (1,), header=message.header)
 
 
 def info_topic(node: Any, image_topic: str, prefix: str = "") -> str:

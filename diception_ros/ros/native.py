@@ -33,13 +33,13 @@ def native(value: Any) -> Any:
     message = class_of(value.msgtype)()
     for name, item in vars(value).items():
         if isinstance(item, np.ndarray) and item.dtype == np.uint8:
-            set_data(message, item)
+            set_data(message, item, name)
         elif name != "msgtype":
             setattr(message, name, native(item))
     return message
 
 
-def set_data(message: Any, values: npt.NDArray[Any]) -> None:
+def set_data(message: Any, values: npt.NDArray[Any], name: str = "data") -> None:
     """Gives the message the array's bytes with one copy. Assigning the ndarray itself goes element
     by element: 400 ms for a 720p float image."""
     data = array.array("B")
@@ -48,4 +48,4 @@ def set_data(message: Any, values: npt.NDArray[Any]) -> None:
     # when told, and otherwise copy it once more: 30 ms for a 720p cloud.
     if hasattr(message, "_check_fields"):
         message._check_fields = True
-    message.data = data
+    setattr(message, name, data)

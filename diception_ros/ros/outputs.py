@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +21,8 @@ from diception_ros.ros.content import (
     INSTANCE_ARRAY,
     KEYPOINT_ARRAY,
     POINT_CLOUD,
+    POINT_PROMPTS,
+    Content,
 )
 from diception_ros.ros.messages import image_message, instance_array, keypoint_array
 from diception_ros.ros.parameters import NodeParameters
@@ -39,12 +41,15 @@ from diception_ros.tasks import (
 )
 from diception_ros.tasks.show import colorize
 
+if TYPE_CHECKING:  # at run time no ROS is needed here
+    from diception_ros.ros.incoming import Prompts
+
 
 @dataclass(frozen=True)
 class Frame:
     """One image on its way. rgb uint8 (H, W, 3) at the published size; input_size (width, height)
-    in pixels as it came; camera and camera_info belong to the published size. references: the
-    metric references at hand when the work began, because newer ones push them out meanwhile."""
+    in pixels as it came; camera and camera_info belong to the published size. references and
+    prompts: those at hand when the work began, because newer ones push them out meanwhile."""
 
     header: Any
     rgb: npt.NDArray[np.uint8]
@@ -52,6 +57,7 @@ class Frame:
     camera_info: Any | None = None
     camera: Intrinsics | None = None
     references: tuple[Reference, ...] = ()
+    prompts: Prompts | None = None
 
 
 @dataclass(frozen=True)
@@ -171,6 +177,22 @@ def build_mask(answers: Answers, task: str = "point") -> Sequence[Any]:
     return (image_message(answers.frame.header, result.mask.astype(np.uint8) * 255),)
 
 
+def build_prompts(answers: Answers) -> Sequence[Any]:
+    """The prompts that the mask answers, under their own header: whoever asked finds the answer."""
+    prompts = answers.frame.prompts
+    if prompts is None or prompts.header is None or "point" not in answers.results:
+        return ()
+    points = np.array(prompts.points, np.float32)
+    message = Content(
+        POINT_PROMPTS,
+        header=prompts.header,
+        x=points[:, 0],
+        y=points[:, 1],
+        labels=np.array(prompts.labels, np.uint8),
+    )
+    return (message,)
+
+
 def build_keypoints(answers: Answers) -> Sequence[Any]:
     result = answers.results.get("pose")
     if not isinstance(result, Keypoints):
@@ -245,6 +267,7 @@ OUTPUTS: tuple[Output, ...] = (
     Output("semantic/mask", IMAGE, ("semantic",), partial(build_classes, which=0)),
     Output("semantic/confidence", IMAGE, ("semantic",), partial(build_classes, which=1)),
     Output("semantic/image_color", IMAGE, ("semantic",), build_class_colour),
+    Output("point/prompts", POINT_PROMPTS, ("point",), build_prompts),
     Output("point/mask", IMAGE, ("point",), build_mask),
     Output("pose/keypoints", KEYPOINT_ARRAY, ("pose",), build_keypoints),
     Output("pose/image_color", IMAGE, ("pose",), partial(build_colour, task="pose")),

@@ -211,8 +211,11 @@ class Pipeline:
             shrinks = size[0] < width
             how = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
             rgb = np.asarray(cv2.resize(rgb, size, interpolation=how), np.uint8)
-        references = tuple(self._context.inputs.references)
-        frame = Frame(incoming.message.header, rgb, (width, height), references=references)
+        inputs = self._context.inputs
+        references, prompts = tuple(inputs.references), inputs.prompts
+        frame = Frame(
+            incoming.message.header, rgb, (width, height), references=references, prompts=prompts
+        )
         return self._with_camera(frame) if parameters.metric else frame
 
     def _with_camera(self, frame: Frame) -> Frame:
@@ -245,7 +248,7 @@ class Pipeline:
     ) -> list[Placed]:
         context = self._context
         table = [context.engine.tasks[task] for task in tasks]
-        found, prompts = requests_for(table, parameters), context.inputs.prompts
+        found, prompts = requests_for(table, parameters), frame.prompts
         kept = []
         for item in found:
             if not context.engine.tasks[item.request.task].takes_points:

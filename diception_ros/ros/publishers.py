@@ -75,7 +75,7 @@ class Publishers:
         for topic, kind in offered.items():
             if topic not in self._publishers:
                 self._publishers[topic] = self._create(topic, kind)
-        if LABELS not in self._publishers:
+        if "semantic" not in parameters.tasks:
             self._labelled = None
 
     def destroy(self) -> None:

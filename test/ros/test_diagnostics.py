@@ -16,6 +16,7 @@ from diception_ros.ros.diagnostics import (
     judge,
     memory,
 )
+from diception_ros.ros.health import of_all
 
 
 class Clock:
@@ -131,3 +132,16 @@ def test_the_message_says_it_all():
 
 def test_memory_is_that_of_a_process():
     assert 10 < memory()["memory (MiB)"] < 100_000
+
+
+def test_the_whole_is_as_ill_as_its_cameras():
+    rates = {"input rate (Hz)": 10.0, "dropped: failed": 1, "latency p50 (ms)": 5.0}
+    well, ill = Health("ready", "", rates), Health("degraded", "no image for 9.0 s", rates)
+    found = of_all("ready", "", {"front": well, "left": ill, "right": ill})
+    assert found.state == "degraded"
+    assert found.cause == "left: no image for 9.0 s; right: no image for 9.0 s"
+    assert found.values["cameras"] == "front, left, right"
+    assert (found.values["input rate (Hz)"], found.values["dropped: failed"]) == (30.0, 3)
+    assert "latency p50 (ms)" not in found.values
+    loading = Health("loading", "reading the bundle", rates)
+    assert of_all("loading", "reading the bundle", {"front": loading}).cause == "reading the bundle"

@@ -238,6 +238,20 @@ def test_a_given_reliability_is_kept(new_node, bundle):
     assert found.qos_profile.reliability == ReliabilityPolicy.RELIABLE
 
 
+def test_the_qos_of_an_output_can_be_overridden(new_node, bundle):
+    topic = "/diception/disparity_relative/image"
+    override = {
+        f"qos_overrides.{topic}.publisher.reliability": "best_effort",
+        f"qos_overrides.{topic}.publisher.depth": 7,
+    }
+    node = new_node(bundle=str(bundle), device="cpu", **override)
+    assert node.trigger_configure() == TransitionCallbackReturn.SUCCESS
+    (publisher,) = [item for item in node.publishers if item.topic_name == topic]
+    (found,) = node.get_publishers_info_by_topic(topic)
+    assert found.qos_profile.reliability == ReliabilityPolicy.BEST_EFFORT
+    assert publisher.qos_profile.depth == 7
+
+
 def test_an_unexpected_error_in_a_transition_is_logged(new_node, bundle, caplog, monkeypatch):
     def broken(*_):
         raise RuntimeError("something nobody thought of")

@@ -313,6 +313,43 @@ def test_points_are_asked_by_prompt_and_by_click(peer, image_of, picture):
         assert set(np.unique(array_of(mask["~/point/mask"]))) <= {0, 255}
 
 
+def test_an_answer_names_the_prompts_by_their_stamp(peer, image_of, picture):
+    """The mask has the image's header; the prompts it answers come before it, under their own."""
+    click = PointStamped()
+    click.point.x, click.point.y = 7.0, 8.0
+    prompts = PointPrompts(x=[3.0, 4.0], y=[5.0, 6.0], labels=[1, 0])
+    for stamp, topic, message, x in (
+        (77, "/robot/point_prompts", prompts, [3.0, 4.0]),
+        (88, "/robot/point_click", click, [7.0]),
+    ):
+        message.header.stamp.sec = stamp
+        peer.publish(topic, message)
+        topics = {"~/point/mask": Image}
+        peer.hear("~/point/prompts", PointPrompts)
+
+        def answered(stamp=stamp):
+            return peer.received["~/point/prompts"][-1].header.stamp.sec == stamp
+
+        mask = peer.ask(image_of(picture), topics, until=lambda _: answered())["~/point/mask"]
+        assert mask.header.frame_id == "camera_optical_frame"
+        assert list(peer.received["~/point/prompts"][-1].x) == x
+    peer.publish("/robot/point_prompts", PointPrompts())
+
+
+def test_categories_change_at_run_time(peer, image_of, picture):
+    topics = {"~/semantic/mask": Image, "~/instances": InstanceArray, "~/frame_report": FrameReport}
+    for categories in (["chair", "person"], ["person"]):
+        assert peer.set(categories=categories) == ""
+        count = len(categories)
+        # One request per category, and one for the entities, which are among the instances.
+        report = peer.ask(
+            image_of(picture), topics, until=lambda a, n=count: a["~/frame_report"].batch == n + 2
+        )["~/frame_report"]
+        assert {"semantic", "entity"} <= set(report.tasks)
+    assert "'diception prompts add' adds it" in peer.set(categories=["yak"])
+    assert peer.set(categories=["chair"]) == ""
+
+
 @pytest.mark.parametrize(
     ("prompts", "text"),
     [
@@ -348,9 +385,13 @@ def test_outputs_of_another_size_have_their_camera(peer, image_of, picture, info
 
 def test_the_class_list_needs_vision_msgs_and_says_so(peer, image_of, picture):
     peer.ask(image_of(picture), {"~/semantic/mask": Image})
-    peer.wait(
-        lambda: len(peer.log.having("semantic/label_info", "vision_msgs is not installed")) >= 1
-    )
+    warned = ("semantic/label_info", "vision_msgs is not installed")
+    peer.wait(lambda: peer.log.having(*warned))
+    said = len(peer.log.having(*warned))
+    assert peer.set(max_rate=1000.0) == ""
+    assert peer.set(max_rate=0.0) == ""
+    peer.ask(image_of(picture), {"~/semantic/mask": Image})
+    assert len(peer.log.having(*warned)) == said
 
 
 def test_too_old_images_are_dropped_and_counted(peer, image_of, picture):
@@ -364,6 +405,41 @@ def test_too_old_images_are_dropped_and_counted(peer, image_of, picture):
     peer.wait(dropped)
     peer.wait(lambda: peer.log.having("/robot/camera/image", "max_age 1 s", "use_sim_time"))
     assert peer.set(max_age=0.0) == ""
+
+
+def test_simulated_time_decides_the_age_and_may_start_again(peer, image_of, picture):
+    """A bag in a loop: /clock and stamps go back together."""
+    from rosgraph_msgs.msg import Clock
+
+    assert peer.set(use_sim_time=True, max_age=5.0) == ""
+    shown = image_of(picture)
+
+    peer.rewind()
+    peer.hear("~/disparity_relative/image", Image)
+
+    def answered():
+        peer.show(shown)
+        peer.publish("/clock", Clock(clock=shown.header.stamp))
+        stamps = [
+            message.header.stamp.sec for message in peer.received["~/disparity_relative/image"]
+        ]
+        return stamps and stamps[-1] == shown.header.stamp.sec
+
+    for _ in range(2):
+        peer.received["~/disparity_relative/image"].clear()
+        peer.wait(answered)
+        peer.rewind()
+    before = int(peer.until_health("")["dropped: max_age"])
+    old = Clock(clock=shown.header.stamp)
+    old.clock.sec += 100
+
+    def dropped():
+        peer.publish("/clock", old)
+        peer.show(shown)
+        return int(peer.health()[1]["dropped: max_age"]) > before
+
+    peer.wait(dropped)
+    assert peer.set(use_sim_time=False, max_age=0.0) == ""
 
 
 def test_rates_are_limited_and_counted(peer, image_of, picture):

@@ -11,6 +11,8 @@ from std_msgs.msg import Header
 
 from diception_ros.geometry import Intrinsics
 from diception_ros.ros.filters import confidence_of, keep, keep_instances
+from diception_ros.ros.inputs import Prompts
+from diception_ros.ros.native import native
 from diception_ros.ros.outputs import OUTPUTS, Answers, Frame, all_outputs, needed_tasks
 from diception_ros.ros.parameters import from_values
 from diception_ros.tasks import (
@@ -27,6 +29,8 @@ from diception_ros.tasks import (
 )
 
 HEADER = Header(frame_id="optical")
+ASKED = Header(frame_id="somebody")
+ASKED.stamp.sec = 77
 SIZE = (4, 6)
 TABLE = {output.topic: output for output in OUTPUTS}
 ALL = from_values({"tasks": list(TASKS), "scale.source": "fixed"})
@@ -54,7 +58,8 @@ def answers():
     meters = np.full(SIZE, 2.0, np.float32)
     meters[0, 0] = np.nan
     camera = Intrinsics(fx=10, fy=10, cx=2.5, cy=1.5, width=6, height=4)
-    frame = Frame(HEADER, np.zeros((*SIZE, 3), np.uint8), (6, 4), None, camera)
+    prompts = Prompts("/point_prompts", ((1.0, 2.0), (3.0, 0.5)), (1, 0), header=ASKED)
+    frame = Frame(HEADER, np.zeros((*SIZE, 3), np.uint8), (6, 4), None, camera, prompts=prompts)
     cup = [[1, 1, 0, 0, 0, 0]] * 2 + [[0, 0, 0, 2, 2, 2]] * 2
     bed = [[0, 1, 1, 0, 0, 0]] * 4
     normals = np.zeros((*SIZE, 3), np.float32)
@@ -122,6 +127,15 @@ def test_the_surer_class_wins_and_zero_is_background(answers):
     assert confidence[0, :, 0].tolist() == [230, 230, 178, 0, 0, 0]
 
 
+def test_the_answer_to_prompts_repeats_them_under_their_own_header(answers):
+    (message,) = [native(item) for item in TABLE["point/prompts"].build(answers)]
+    assert message.header == ASKED
+    assert (list(message.x), list(message.y)) == ([1.0, 3.0], [2.0, 0.5])
+    assert list(message.labels) == [1, 0]
+    unasked = replace(answers, frame=replace(answers.frame, prompts=None))
+    assert TABLE["point/prompts"].build(unasked) == ()
+
+
 def test_point_masks_are_black_and_white(answers):
     assert np.unique(image(answers, "point/mask")[1]).tolist() == [0, 255]
 
@@ -166,7 +180,7 @@ def test_offered_topics_follow_tasks_and_scale_source():
         return {output.topic for output in OUTPUTS if output.offered(parameters)}
 
     assert offered(tasks=["depth"]) == {"disparity_relative/image", "depth/image_color"}
-    assert offered(tasks=["point"]) == {"point/mask"}
+    assert offered(tasks=["point"]) == {"point/mask", "point/prompts"}
     metric = {"depth/image", "depth/camera_info", "depth/confidence", "points"}
     both = offered(tasks=["depth"], **{"scale.source": "fixed"})
     assert both == offered(tasks=["depth"]) | metric

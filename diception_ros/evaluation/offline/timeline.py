@@ -212,7 +212,8 @@ def _store(beside: _Beside, topics: Topics, raw: Raw, report: Report) -> None:
 def _prompts(message: Any, topic: str) -> Prompts | None:
     """Of PointPrompts, or of a click (PointStamped), as the node takes them."""
     if hasattr(message, "point"):
-        return Prompts(topic, ((float(message.point.x), float(message.point.y)),), (1,))
+        point = (float(message.point.x), float(message.point.y))
+        return Prompts(topic, (point,), (1,), header=message.header)
     return read_prompts(message, topic)
 
 
