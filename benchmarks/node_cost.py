@@ -250,9 +250,9 @@ class Bench:
         until = time.monotonic() + 120
         while time.monotonic() < until:
             self.executor.spin_once(timeout_sec=0.1)
-            if self.images.get_subscription_count() and all(
-                self.node.count_publishers(name) for name in names
-            ):
+            inputs = (self.images, self.infos, self.clicks)
+            heard = all(publisher.get_subscription_count() for publisher in inputs)
+            if heard and all(self.node.count_publishers(name) for name in names):
                 return
         raise SystemExit("the node did not come up within 120 s")
 
