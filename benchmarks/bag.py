@@ -5,10 +5,11 @@
     ./run python benchmarks/bag.py --memory 10000               # memory over 10,000 images
 
 Rates: the three take turns, round by round, on the same bag with the same weights; the median of
-the rounds counts. CPU seconds tell the same where other programs keep the cores busy. engine: Engine.run on decoded images, as many at a time as `diception bag` takes.
-plain: rosbags' reader, the engine on one image at a time, the same messages, rosbags' writer, all
-in one thread, as one would write it at first. Memory: resident set of the process, with a small
-random network and small images: it depends on their number and not on what they show.
+the rounds counts. CPU seconds tell the same where other programs keep the cores busy. engine:
+Engine.run on decoded images, as many at a time as `diception bag` takes. plain: rosbags' reader,
+the engine on one image at a time, the same messages, rosbags' writer, all in one thread, as one
+would write it at first. Memory: resident set of the process, with a small random network and small
+images: it depends on their number and not on what they show.
 """
 
 from __future__ import annotations

@@ -24,6 +24,7 @@ from diception_ros.ros.incoming import Incoming, Prompts
 from diception_ros.ros.outputs import Output, all_outputs
 from diception_ros.ros.parameters import NodeParameters
 from diception_ros.ros.pipeline import Asked, Context, Pipeline
+from diception_ros.ros.transforms import no_pose
 from diception_ros.tasks import Result
 
 logger = logging.getLogger(__name__)
@@ -176,6 +177,7 @@ class Frames:
             "complain": complain,
             "now_ns": lambda: self._finishing.shot.received if self._finishing else 0,
             "say": self._say,
+            "find_pose": no_pose,
         }
         return Pipeline(Context(**parts))
 
