@@ -23,6 +23,7 @@ from diception_ros.evaluation.offline.frames import (
 )
 from diception_ros.evaluation.offline.output import Output, Position, finished
 from diception_ros.evaluation.offline.plan import Plan, parameters_from
+from diception_ros.evaluation.offline.poses import static_poses
 from diception_ros.evaluation.offline.sources import Bag, opened
 from diception_ros.evaluation.offline.timeline import Problem, Topics, shots
 from diception_ros.ros import loading
@@ -148,7 +149,8 @@ class Run:
     ) -> None:
         topics = self._plan.topics(bag)
         total = bag.topics[topics.camera].messages
-        frames = Frames(self._engine, self._plan.parameters, self._batch(), self._points)
+        poses = static_poses(bag, self._report if not skip else _silent)
+        frames = Frames(self._engine, self._plan.parameters, self._batch(), self._points, poses)
         if state:
             frames.restore(state)
         source = shots(bag, topics, self._plan.window(bag), self._report, max(0, skip - 1))
@@ -215,6 +217,10 @@ class Run:
             kind = "other causes"
         self._problems[kind] += 1
         self._on_problem(Problem(topic, received, cause))
+
+
+def _silent(*_: object) -> None:
+    """What was said before the run was stopped."""
 
 
 def _channel(bag: Bag, name: str) -> mcap.Topic:
