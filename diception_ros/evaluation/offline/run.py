@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import errno
+import re
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -30,6 +31,8 @@ from diception_ros.ros import loading
 from diception_ros.ros.incoming import Prompts
 from diception_ros.ros.parameters import NodeParameters
 
+FIGURES = re.compile(r"(?<![A-Za-wyz])\d+(\.\d+)?")
+"""What differs between causes of one kind; the digits of an encoding's name do not."""
 CAUSES = 1000
 """Different causes that are counted apart."""
 
@@ -212,7 +215,7 @@ class Run:
         }
 
     def _report(self, topic: str, received: int, cause: str) -> None:
-        kind = f"{topic}: {''.join(letter for letter in cause if not letter.isdigit())}"
+        kind = f"{topic}: {FIGURES.sub('N', cause)}"
         if kind not in self._problems and len(self._problems) >= CAUSES:
             kind = "other causes"
         self._problems[kind] += 1
