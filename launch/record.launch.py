@@ -20,6 +20,7 @@ EXACT = (
     "semantic/mask",
     "semantic/confidence",
     "semantic/label_info",
+    "point/prompts",
     "point/mask",
     "pose/keypoints",
     "instances",

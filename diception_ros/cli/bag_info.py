@@ -45,7 +45,14 @@ def _table(topics: Sequence[Any]) -> Table:
     for one in topics:
         rate = f"{one.hz:.1f}" if one.hz else ""
         size = _bytes(one.bytes_per_minute) if one.bytes_per_minute else ""
-        table.add_row(one.name, one.msgtype, str(one.messages), rate, size, escape(one.use))
+        table.add_row(
+            one.name,
+            one.msgtype.replace("/msg/", "/"),
+            str(one.messages),
+            rate,
+            size,
+            escape(one.use),
+        )
     return table
 
 

@@ -159,10 +159,9 @@ def play_at_rate(
     moving = [i for i, frame in enumerate(frames) if frame.sequence] or range(len(frames))
     began = time.monotonic()
     for i, index in enumerate(itertools.cycle(moving)):
-        due = began + i / rate
-        if due - began >= seconds:
+        if i / rate >= seconds:
             break
-        camera.wait(lambda: False, due - time.monotonic())
+        camera.wait(lambda: False, began + i / rate - time.monotonic())
         stamp = camera.show(frames[index])
         report(event="frame", phase="rate", frame=index, stamp=stamp)
     camera.wait(lambda: False, LAST_WORDS)

@@ -20,6 +20,8 @@ def bag_of(tmp_path):
         depth = types.image(at, np.ones((24, 32), np.float32), "32FC1")
         lines.append(Line(DEPTH, IMAGE, at, depth))
         lines.append(Line("/tof", IMAGE, at, types.image(at, np.ones((4, 4), "u2"), "16UC1")))
+        shown = types.image(at, picture(number))
+        lines.append(Line("/robot/diception/normals/image_color", IMAGE, at, shown))
         lines.append(Line("/rear/image", IMAGE, at, types.image(at, picture(number))))
     return write(tmp_path / "bag", lines)
 
@@ -32,6 +34,7 @@ def test_what_can_serve_as_what(tmp_path):
         "/cam/image": "camera",
         DEPTH: "reference",
         "/rear/image": "camera, without /rear/camera_info: no metres",
+        "/robot/diception/normals/image_color": "",
         "/tof": "reference",
     }
     camera = next(one for one in found.topics if one.name == "/cam/image")

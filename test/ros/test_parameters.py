@@ -180,7 +180,13 @@ def test_the_config_file_has_every_parameter_at_its_default():
     }
 
 
-FILES = [file for file in sorted(CONFIG.glob("*.yaml")) if "ros__parameters" in file.read_text()]
+CONSUMERS = ("depth_image_proc.yaml", "nvblox.yaml", "rtabmap.yaml")
+"""Parameters of other packages' nodes alone; test_consumers.py looks at those."""
+FILES = [
+    file
+    for file in sorted(CONFIG.glob("*.yaml"))
+    if "ros__parameters" in file.read_text() and file.name not in CONSUMERS
+]
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)

@@ -16,7 +16,7 @@ def test_the_shipped_recipe_is_read(tmp_path: Path) -> None:
     recipe = read_recipe(CONFIG, out=tmp_path, threads=None)
     assert recipe.out == tmp_path and recipe.threads is None
     recipe.check_tasks(TASKS)
-    assert {task for phase in recipe.phases for task in phase.shares} == {"copy", *TASKS}
+    assert {task for phase in recipe.phases for task in phase.shares} == {"copy", "spot", *TASKS}
 
 
 @pytest.mark.parametrize(

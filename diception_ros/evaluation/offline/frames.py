@@ -24,7 +24,7 @@ from diception_ros.ros.incoming import Incoming, Prompts
 from diception_ros.ros.outputs import Output, all_outputs
 from diception_ros.ros.parameters import NodeParameters
 from diception_ros.ros.pipeline import Asked, Context, Pipeline
-from diception_ros.ros.transforms import no_pose
+from diception_ros.ros.transforms import FindPose, no_pose
 from diception_ros.tasks import Result
 
 logger = logging.getLogger(__name__)
@@ -80,9 +80,10 @@ class Frames:
         parameters: NodeParameters,
         batch: int = 1,
         points: Prompts | None = None,
+        find_pose: FindPose = no_pose,
     ) -> None:
         self._engine, self._parameters = engine, parameters
-        self._batch, self._points = batch, points
+        self._batch, self._points, self._find_pose = batch, points, find_pose
         self._outputs = [item for item in all_outputs(engine.tasks) if item.offered(parameters)]
         self._current: _Step | None = None
         self._built: list[Message] = []
@@ -177,7 +178,7 @@ class Frames:
             "complain": complain,
             "now_ns": lambda: self._finishing.shot.received if self._finishing else 0,
             "say": self._say,
-            "find_pose": no_pose,
+            "find_pose": self._find_pose,
         }
         return Pipeline(Context(**parts))
 

@@ -15,8 +15,8 @@ from diception_ros.evaluation.offline.frames import Frames
 from diception_ros.evaluation.offline.mcap import pack
 from diception_ros.evaluation.offline.plan import (
     CAMERA_INFO,
-    DEPTH,
     IMAGES,
+    NO_CAMERA,
     PROMPTS,
     Plan,
     info_of,
@@ -125,7 +125,7 @@ def _use(
 ) -> str:
     if one.name not in sizes:
         return ""
-    if one.msgtype in IMAGES and not DEPTH.search(one.name) and not _is_depth(bag, one):
+    if one.msgtype in IMAGES and not NO_CAMERA.search(one.name) and not _is_depth(bag, one):
         info = info_of(one.name)
         has = info in topics and topics[info].msgtype == CAMERA_INFO
         return "camera" if has else f"camera, without {info}: no metres"

@@ -20,7 +20,8 @@ IMAGES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
 CAMERA_INFO = "sensor_msgs/msg/CameraInfo"
 REFERENCES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/PointCloud2")
 PROMPTS = ("diception_ros/msg/PointPrompts", "geometry_msgs/msg/PointStamped")
-DEPTH = re.compile("depth|disparity|mask")
+NO_CAMERA = re.compile("depth|disparity|mask|normals|confidence|image_color")
+"""In names of image topics that no camera took, the node's own among them."""
 TRANSFORMS = ("/tf", "/tf_static")
 LIVE_ONLY = ("max_rate", "max_age", "target_rate", "compute_always", "autostart", "batch_wait")
 """Parameters that say how to keep up with a camera; a bag waits."""
@@ -105,11 +106,11 @@ def info_of(camera: str) -> str:
 
 
 def cameras(topics: Mapping[str, Topic]) -> list[str]:
-    """Image topics, those of depth by their names left out."""
+    """Image topics that a camera may have taken, by their names."""
     return [
         one.name
         for one in topics.values()
-        if one.msgtype in IMAGES and one.messages and not DEPTH.search(one.name)
+        if one.msgtype in IMAGES and one.messages and not NO_CAMERA.search(one.name)
     ]
 
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import errno
+import re
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -23,12 +24,15 @@ from diception_ros.evaluation.offline.frames import (
 )
 from diception_ros.evaluation.offline.output import Output, Position, finished
 from diception_ros.evaluation.offline.plan import Plan, parameters_from
+from diception_ros.evaluation.offline.poses import static_poses
 from diception_ros.evaluation.offline.sources import Bag, opened
 from diception_ros.evaluation.offline.timeline import Problem, Topics, shots
 from diception_ros.ros import loading
 from diception_ros.ros.incoming import Prompts
 from diception_ros.ros.parameters import NodeParameters
 
+FIGURES = re.compile(r"(?<![A-Za-wyz])\d+(\.\d+)?")
+"""What differs between causes of one kind; the digits of an encoding's name do not."""
 CAUSES = 1000
 """Different causes that are counted apart."""
 
@@ -148,7 +152,8 @@ class Run:
     ) -> None:
         topics = self._plan.topics(bag)
         total = bag.topics[topics.camera].messages
-        frames = Frames(self._engine, self._plan.parameters, self._batch(), self._points)
+        poses = static_poses(bag, self._report if not skip else _silent)
+        frames = Frames(self._engine, self._plan.parameters, self._batch(), self._points, poses)
         if state:
             frames.restore(state)
         source = shots(bag, topics, self._plan.window(bag), self._report, max(0, skip - 1))
@@ -210,11 +215,15 @@ class Run:
         }
 
     def _report(self, topic: str, received: int, cause: str) -> None:
-        kind = f"{topic}: {''.join(letter for letter in cause if not letter.isdigit())}"
+        kind = f"{topic}: {FIGURES.sub('N', cause)}"
         if kind not in self._problems and len(self._problems) >= CAUSES:
             kind = "other causes"
         self._problems[kind] += 1
         self._on_problem(Problem(topic, received, cause))
+
+
+def _silent(*_: object) -> None:
+    """What was said before the run was stopped."""
 
 
 def _channel(bag: Bag, name: str) -> mcap.Topic:

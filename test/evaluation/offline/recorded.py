@@ -86,6 +86,36 @@ class Types:
             region,
         )
 
+    def cloud(self, stamp: int, points: Any, frame: str) -> Any:
+        """(N, 3) float32 in metres."""
+        fields = [
+            self("sensor_msgs/msg/PointField", name, 4 * i, 7, 1) for i, name in enumerate("xyz")
+        ]
+        count, data = len(points), np.ascontiguousarray(points).reshape(-1).view(np.uint8)
+        return self(
+            "sensor_msgs/msg/PointCloud2",
+            self.header(stamp, frame),
+            1,
+            count,
+            fields,
+            False,
+            12,
+            12 * count,
+            data,
+            True,
+        )
+
+    def transforms(self, parent: str, child: str, offset: Any, turn: Any) -> Any:
+        transform = self(
+            "geometry_msgs/msg/Transform",
+            self("geometry_msgs/msg/Vector3", *offset),
+            self("geometry_msgs/msg/Quaternion", *turn),
+        )
+        stamped = "geometry_msgs/msg/TransformStamped"
+        return self(
+            "tf2_msgs/msg/TFMessage", [self(stamped, self.header(START, parent), child, transform)]
+        )
+
 
 def picture(number: int, size: tuple[int, int] = SIZE) -> Any:
     """A smooth picture, another one for each number."""

@@ -115,6 +115,32 @@ def test_metres_from_a_reference_with_its_camera_info(go, out, tmp_path):
     assert bytes(found[CAMERA][2].data) == picture(2).tobytes()
 
 
+def test_a_reference_in_another_frame_is_placed_by_tf_static(go, out, tmp_path):
+    types = Types()
+    lines = camera_lines(types, 1)
+    go(write(tmp_path / "plain", lines), out="plain.mcap")
+    disparity = image_array(messages(tmp_path / "plain.mcap")[DISPARITY][0])
+    truth = (1 / (0.5 * disparity + 0.25)).astype(np.float64)
+    rows, columns = np.mgrid[:24, :32]
+    points = np.stack([(columns - 15.5) * truth / 30, (rows - 11.5) * truth / 30, truth], axis=2)
+    # the lidar looks along x, z up, half a metre behind the camera
+    in_lidar = np.stack([points[..., 2] + 0.5, -points[..., 0], -points[..., 1]], axis=2)
+    cloud = types.cloud(stamp_of(0), in_lidar.reshape(-1, 3).astype(np.float32), "lidar")
+    lines.append(Line("/lidar", "sensor_msgs/msg/PointCloud2", stamp_of(0), cloud))
+    pose = types.transforms("optical", "lidar", (0.0, 0.0, -0.5), (0.5, -0.5, 0.5, 0.5))
+    lines.append(Line("/tf_static", "tf2_msgs/msg/TFMessage", stamp_of(0), pose))
+    values = {"scale.source": "reference", "scale.reference.use_tf": True}
+    _, problems = go(write(tmp_path / "bag", lines), values=values, reference="/lidar")
+    assert problems == []
+    (meters,) = messages(out)["/diception/depth/image"]
+    np.testing.assert_allclose(image_array(meters), truth, rtol=0.01)
+    lines.pop()
+    _, problems = go(
+        write(tmp_path / "no_tf", lines), values=values, reference="/lidar", out="no_tf.mcap"
+    )
+    assert "no transform from 'lidar' to 'optical' in /tf_static" in problems[0].cause
+
+
 def test_compressed_images_and_the_topic_is_found(go, tmp_path, out):
     types = Types()
     kind = "sensor_msgs/msg/CompressedImage"
