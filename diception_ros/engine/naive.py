@@ -34,6 +34,7 @@ class Naive:
         self._model, self._canvas = model, canvas
         self._vae = copy.deepcopy(model.vae).to(memory_format=torch.contiguous_format)
         self._scheduler = FlowMatchEulerDiscreteScheduler.from_config(model.scheduler.config)
+        self._compiled = compiled is not None
         self._velocity: Velocity = velocity
         if compiled is not None:
             self._velocity = torch.compile(velocity, mode=compiled)
@@ -43,6 +44,13 @@ class Naive:
         self, image: npt.NDArray[np.uint8], prompt: str, steps: int, guidance: float, seed: int = 0
     ) -> npt.NDArray[np.float32]:
         """RGB uint8 (H, W, 3) -> generated colours (H, W, 3) float32 in [0, 1]."""
+        # The engine may have compiled the blocks of the shared transformer.
+        with torch.compiler.set_stance("default" if self._compiled else "force_eager"):
+            return self._generate(image, prompt, steps, guidance, seed)
+
+    def _generate(
+        self, image: npt.NDArray[np.uint8], prompt: str, steps: int, guidance: float, seed: int
+    ) -> npt.NDArray[np.float32]:
         model, size = self._model, (self._canvas.width, self._canvas.height)
         resized = np.asarray(Pil.fromarray(image).resize(size, Pil.Resampling.LANCZOS))
         pixels = torch.from_numpy(resized.copy()).permute(2, 0, 1)[None].to(model.device)

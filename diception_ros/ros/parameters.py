@@ -267,6 +267,12 @@ class NodeParameters:
         0, "CPU threads of torch; 0 is torch's own choice.", bounds=(0, 1024), when=CONFIGURE
     )
     graphs: bool = parameter(True, "Capture CUDA graphs; no effect on a CPU.", when=CONFIGURE)
+    compile: bool = parameter(
+        False,
+        "torch.compile: faster, but the first frame of a size waits up to a minute, and a "
+        "CPU needs a C++ compiler.",
+        when=CONFIGURE,
+    )
     max_batch: int = parameter(
         8, "Most requests in one pass of the network.", bounds=(1, 64), when=CONFIGURE
     )
@@ -384,6 +390,7 @@ class NodeParameters:
             threads=self.threads or None,
             seed=self.seed,
             graphs=self.graphs,
+            compile=self.compile,
             max_batch=self.max_batch,
         )
 
