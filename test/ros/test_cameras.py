@@ -120,6 +120,7 @@ def test_each_camera_has_its_scale_and_intrinsics(fleet, show, hear):
     received = hear({f"~/{camera}/depth/camera_info": CameraInfo for camera in cameras})
     hear({f"~/{camera}/depth/image": Image for camera in cameras})
     until_answered(fleet, show, cameras, "depth/image")
+    fleet.wait(lambda: show() and all(received[f"~/{c}/depth/camera_info"] for c in cameras))
     assert received["~/front/depth/camera_info"][-1].k[0] == 30.0
     assert received["~/right/depth/camera_info"][-1].k[0] == 15.0
     assert fleet.set(left__scale__source="fixed") == ""
