@@ -17,17 +17,12 @@ from pathlib import Path
 import numpy as np
 
 from diception_ros.engine import EMBEDDED_BUNDLE, Engine, EngineConfig, Options
+from diception_ros.evaluation.protocols.depth import fit_line
 from diception_ros.tasks import Request
 from diception_ros.training.scenes import sequence
 
 SHARES = (0.0, 0.2, 0.4, 0.6)
 FIRST_SEED = 20_000_000
-
-
-def aligned(found: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    columns = np.stack([found.ravel(), np.ones(found.size)], axis=1)
-    fit, *_ = np.linalg.lstsq(columns, truth.ravel(), rcond=None)
-    return (columns @ fit).reshape(found.shape)
 
 
 def measure(engine: Engine, seed: int, frames: int, temporal: float) -> tuple[float, float]:
@@ -36,13 +31,16 @@ def measure(engine: Engine, seed: int, frames: int, temporal: float) -> tuple[fl
     for frame, _ in sequence(seed, frames, 128, 128):
         truth = 1 / np.clip(frame.depth, 0.1, None)
         options = Options(temporal=temporal)
-        outcome = engine.run([frame.rgb], [[Request("depth")]], options=options, streams=[seed])
-        error = (aligned(outcome.results[0][0].values, truth) - truth) / truth.mean()
+        outcome = engine.run(
+            [frame.rgb], [[Request("depth")]], options=options, streams=[(seed, temporal)]
+        )
+        found = outcome.results[0][0].values
+        scale, shift = fit_line(found.ravel(), truth.ravel())
+        error = (scale * found + shift - truth) / truth.mean()
         errors.append(np.abs(error).mean())
         if before is not None:
             changes.append(np.abs(error - before).mean())
         before = error
-    engine.forget(seed)
     return float(np.mean(changes)), float(np.mean(errors))
 
 

@@ -208,7 +208,8 @@ class Engine:
     ) -> Outcome:
         """As `infer`, with timings and options. The image is encoded once and shared by its
         requests; requests with equal steps, guidance and weights go through the transformer in one
-        batch. streams: per image, whose previous latents a temporal start takes (a camera's name).
+        batch. streams: per image, whose previous latents a temporal start takes (a camera's name; a
+        new key starts afresh).
         A deadline counts from when the network is free.
 
         Decoding what was generated holds no lock: two threads that call in turn keep the network
@@ -242,12 +243,6 @@ class Engine:
             spread=_spread(requests, jobs, generated, options.samples),
             missed=options.deadline_ms is not None and clock.total > options.deadline_ms,
         )
-
-    def forget(self, stream: Hashable) -> None:
-        """The stream's next temporal start is noise: call it when its time jumps."""
-        with self._lock:
-            self._loaded()
-            self._passes.forget(stream)
 
     def close(self) -> None:
         """Frees the model and its graphs; the engine cannot be used afterwards."""

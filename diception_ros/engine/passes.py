@@ -58,11 +58,6 @@ class Passes:
                 for job, colours in zip(jobs, generated, strict=True)
             ]
 
-    def forget(self, stream: Hashable) -> None:
-        """The stream's next frame starts from noise."""
-        for key in [key for key in self._before if key[0] == stream]:  # type: ignore[index]
-            del self._before[key]
-
     def _denoise(
         self,
         images: Sequence[Image],
