@@ -32,14 +32,18 @@ class PromptBank:
 
     def lookup(self, prompts: Sequence[str]) -> tuple[torch.Tensor, torch.Tensor]:
         """B prompt strings -> (B, T, D) and (B, P). ValueError names the ones not in the bank."""
+        rows = self.rows(prompts)
+        return self.embeds[rows], self.pooled[rows]
+
+    def rows(self, prompts: Sequence[str]) -> torch.Tensor:
+        """B prompt strings -> their rows (B,) in embeds and pooled. ValueError as lookup's."""
         unknown = sorted(set(prompts) - set(self._rows))
         if unknown:
             raise ValueError(
                 f"prompt '{unknown[0]}' is not in this bundle's prompt bank of {len(self.names)}: "
                 f'add it with: diception prompts add BUNDLE "{unknown[0]}" --sd3 DIR'
             )
-        rows = torch.tensor([self._rows[prompt] for prompt in prompts])
-        return self.embeds[rows], self.pooled[rows]
+        return torch.tensor([self._rows[prompt] for prompt in prompts])
 
     def joined(self, other: PromptBank) -> PromptBank:
         """This bank with the other's prompts added; the other's embeddings win on equal names."""

@@ -125,13 +125,17 @@ class Encoder:
         cells = targets.shape[-2:]
         drawn = functional.adaptive_max_pool2d(batch.targets.amax(1, keepdim=True), cells) > DARK
         on_black = torch.tensor([prompt.startswith(self.on_black) for prompt in batch.prompts])
-        weights = 1 + self.foreground * drawn * on_black[:, None, None, None]
+        on_black = on_black.to(drawn.device)[:, None, None, None]
+        weights = 1 + self.foreground * drawn * on_black
         named = (batch.prompts, batch.points, batch.labels)
         return Encoded(images, targets, weights.to(latents.device), *named)
 
     @torch.no_grad()
     def latents(self, pictures: torch.Tensor, keys: Sequence[Hashable]) -> torch.Tensor:
         """(N, 3, H, W) in [-1, 1] -> (N, C, h, w) float32 on the model's device."""
+        if not self.remember:
+            shown = pictures.to(self.model.device).to(memory_format=torch.channels_last)
+            return self.encode(shown).float()
         new = [row for row, key in enumerate(keys) if key not in self.known]
         found: list[torch.Tensor | None] = [self.known.get(key) for key in keys]
         if new:

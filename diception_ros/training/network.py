@@ -93,10 +93,11 @@ def place_points(points: PointEmbedder, transformer: SD3Transformer2DModel, seed
     learns = [weight.requires_grad for weight in weights]
     optimizer = torch.optim.Adam([weight.requires_grad_() for weight in weights], lr=3e-3)
     for _ in range(PLACING_STEPS):
-        at = torch.rand(256, 1, 2, generator=generator)
+        at = torch.rand(256, 1, 2, generator=generator).to(codes.device)
         where = (2 * at - 1).flip(-1)[None]
         code = functional.grid_sample(codes, where, padding_mode="border", align_corners=False)
-        tokens = points(at, torch.ones(256, 1, dtype=torch.long)) - points.seg_embeddings.weight
+        inside = torch.ones(256, 1, dtype=torch.long, device=at.device)
+        tokens = points(at, inside) - points.seg_embeddings.weight
         loss = (tokens[:, 0] - code[0, :, :, 0].T).square().mean()
         optimizer.zero_grad()
         loss.backward()

@@ -44,7 +44,9 @@ class Objective(nn.Module):
     def __init__(self, model: Diception, noising: Noising) -> None:
         super().__init__()
         self.model, self.noising = model, noising
-        self.serving = model.fixed_noise(*model.info.canvas)
+        device = model.device
+        self.serving = model.fixed_noise(*model.info.canvas).to(device)
+        self.embeds, self.pooled = model.prompts.embeds.to(device), model.prompts.pooled.to(device)
 
     def forward(self, batch: Encoded, seed: tuple[int, ...]) -> torch.Tensor:
         """Weighted mean squared error of the velocity noise - target at
@@ -52,15 +54,15 @@ class Objective(nn.Module):
         """
         targets, count = batch.targets, len(batch.targets)
         noise, sigma, dropped = self._draw(targets, seed)
-        share = sigma[:, None, None, None]
-        prompts = ["" if d else p for p, d in zip(batch.prompts, dropped.tolist(), strict=True)]
-        embeds, pooled = self.model.prompts.lookup(prompts)
+        share, prompts = sigma[:, None, None, None], batch.prompts
+        if self.noising.dropout:
+            prompts = ["" if d else p for p, d in zip(prompts, dropped.tolist(), strict=True)]
+        rows = self.model.prompts.rows(prompts).to(targets.device)
         tokens = self.model.point_tokens(batch.points, batch.labels, count)
         tokens = tokens * ~dropped[:, None, None]
         noisy = (1 - share) * targets + share * noise
-        device = targets.device
         predicted = self.model.velocity(
-            noisy, batch.images, sigma * 1000, embeds.to(device), pooled.to(device), tokens
+            noisy, batch.images, sigma * 1000, self.embeds[rows], self.pooled[rows], tokens
         )
         error = (predicted.float() - (noise - targets)).square()
         return (batch.weights * error).mean()
@@ -68,16 +70,15 @@ class Objective(nn.Module):
     def _draw(
         self, targets: torch.Tensor, seed: tuple[int, ...]
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Noise (B, C, h, w), sigma (B,), dropped (B,) bool; drawn on the CPU, so that every
-        device sees the same."""
+        """Noise (B, C, h, w), sigma (B,), dropped (B,) bool, drawn on the device."""
         start = int(np.random.SeedSequence(seed).generate_state(1)[0])
-        generator = torch.Generator().manual_seed(start)
-        count, chances = len(targets), self.noising
-        noise = torch.randn(targets.shape, generator=generator)
-        served, full, dropped = torch.rand(3, count, generator=generator)
+        device, count, chances = targets.device, len(targets), self.noising
+        generator = torch.Generator(device).manual_seed(start)
+        drawn = {"generator": generator, "device": device}
+        noise = torch.randn(targets.shape, **drawn)
+        served, full, dropped = torch.rand(3, count, **drawn)
         fixed = (served < chances.serving_noise)[:, None, None, None]
         noise = torch.where(fixed, self.serving, noise)
-        sigma = torch.sigmoid(torch.randn(count, generator=generator))
+        sigma = torch.sigmoid(torch.randn(count, **drawn))
         sigma = torch.where(full < chances.full_noise, 1.0, sigma)
-        device = targets.device
-        return noise.to(device), sigma.to(device), (dropped < chances.dropout).to(device)
+        return noise, sigma, dropped < chances.dropout

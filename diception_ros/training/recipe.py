@@ -11,6 +11,7 @@ from typing import Any
 
 import yaml
 
+from diception_ros.training.live.worlds import CHUNK, KINDS
 from diception_ros.training.targets import COPY, SPOT
 
 
@@ -39,12 +40,39 @@ class Size:
 
 
 @dataclass(frozen=True)
+class Live:
+    """Frames that are rendered on the training device as training goes on (see training.live).
+
+    frames: at most, about 150 KB of device memory each at 128 x 128. first: frames before the first
+    step. a_step: more of them for every batch, until there are `frames`. workers: processes that
+    sample worlds. together: frames that are rendered at once.
+    """
+
+    frames: int = 100_000
+    first: int = 4096
+    a_step: int = 16
+    workers: int = 4
+    together: int = 64
+
+    def __post_init__(self) -> None:
+        if self.together < 1 or CHUNK % self.together:
+            raise ValueError(f"live: together must divide {CHUNK}, got {self.together}")
+        if min(self.frames, self.first) < 1 or min(self.a_step, self.workers) < 0:
+            raise ValueError("live: expected frames and first over 0, a_step and workers from 0")
+
+    def rendered(self, number: int) -> int:
+        """Frames that there are before batch `number`."""
+        return min(self.frames, self.first + self.a_step * number)
+
+
+@dataclass(frozen=True)
 class Recipe:
     """config/train.yaml says what each field means."""
 
     out: Path
     sources: Mapping[Path, float]
     phases: tuple[Phase, ...]
+    live: Live | None = None
     autoencoder: Path | None = None
     init: Path | None = None
     task_file: Path | None = None
@@ -65,6 +93,7 @@ class Recipe:
     remember: int = 0
     train_points: bool = True
     checkpointing: bool = False
+    compile: bool = False
     log_every: int = 20
     save_every: int = 500
     validate_every: int = 0
@@ -81,6 +110,13 @@ class Recipe:
             )
         if not self.sources or min(self.sources.values()) <= 0:
             raise ValueError("sources: expected at least one {path: weight} with weights over 0")
+        others = sorted({path.name for path in self.sources} - set(KINDS))
+        if self.live and others:
+            raise ValueError(
+                f"sources: 'live' renders {' and '.join(KINDS)} scenes, found '{others[0]}'"
+            )
+        if self.live and self.canvas[0] != self.canvas[1]:
+            raise ValueError(f"canvas: 'live' renders squares, got {self.canvas}")
         unknown = {path for phase in self.phases for path in phase.sources} - set(self.sources)
         if unknown:
             raise ValueError(f"phases: '{min(unknown)}' is not among the sources")
@@ -151,6 +187,8 @@ def _typed(values: dict[str, Any]) -> dict[str, Any]:
             values[name] = Path(values[name])
     values["sources"] = {Path(name): float(w) for name, w in values.get("sources", {}).items()}
     values["phases"] = tuple(_phase(**phase) for phase in values.get("phases", ()))
+    if values.get("live") is not None:
+        values["live"] = Live(**values["live"])
     if "network" in values:
         values["network"] = Size(**values["network"])
     if "canvas" in values:

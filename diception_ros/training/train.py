@@ -29,6 +29,7 @@ from diception_ros.model import BundleInfo, Diception
 from diception_ros.model.precision import best_dtype
 from diception_ros.tasks import TASKS, load_tasks
 from diception_ros.training.data import Batch, Batches, Encoder, load_ahead, load_autoencoder
+from diception_ros.training.live.pool import LiveBatches
 from diception_ros.training.network import align_streams, build, place_points
 from diception_ros.training.objective import Noising, Objective
 from diception_ros.training.recipe import Recipe
@@ -52,6 +53,9 @@ class Trainer:
         device = self.accelerator.device
         self.model = first_model(recipe).to(device)
         self.model.transformer.gradient_checkpointing = recipe.checkpointing
+        if recipe.compile:
+            for block in self.model.transformer.transformer_blocks:
+                block.compile()
         self.weights = {n: p for n, p in self.model.named_parameters() if p.requires_grad}
         self.mean = {name: weight.detach().clone() for name, weight in self.weights.items()}
         noising = Noising(recipe.full_noise, recipe.serving_noise, recipe.dropout)
@@ -68,9 +72,10 @@ class Trainer:
         self.encoder = Encoder(self.model, recipe.foreground, recipe.remember, self.tasks)
         self.step, self.seconds = 0, 0.0
 
-    def train_step(self, batches: Iterator[Batch]) -> float:
-        """One optimizer step over `accumulate` batches of every process; the mean loss."""
-        recipe, total = self.recipe, 0.0
+    def train_step(self, batches: Iterator[Batch]) -> torch.Tensor:
+        """One optimizer step over `accumulate` batches of every process; the mean loss, on the
+        device, so that nothing waits for it."""
+        recipe, total = self.recipe, torch.zeros((), device=self.accelerator.device)
         if recipe.aligns(self.step):
             self._align()
         for group in self.optimizer.param_groups:
@@ -85,7 +90,7 @@ class Trainer:
                     self.accelerator.clip_grad_norm_(self.weights.values(), 1.0)
                 self.optimizer.step()
                 self.optimizer.zero_grad()
-            total += float(loss.detach()) / recipe.accumulate
+            total += loss.detach() / recipe.accumulate
         self.step += 1
         self._average()
         return total
@@ -194,14 +199,22 @@ def train(recipe: Recipe) -> Trainer:
         LOG.info("going on from step %d of %d", trainer.step, recipe.steps)
     recipe.out.mkdir(parents=True, exist_ok=True)
     validation = Validation.open(recipe) if trainer.accelerator.is_main_process else None
-    batches = Batches(recipe, trainer.tasks, trainer.accelerator.process_index)
-    ahead = load_ahead(batches, trainer.step * recipe.accumulate, recipe.workers)
+    ahead = batches_of(trainer)
     path = recipe.out / "log.csv" if trainer.accelerator.is_main_process else Path(os.devnull)
     with _log(path, trainer.step) as log, _progress(trainer) as progress:
         bar = progress.add_task("training", total=recipe.steps, completed=trainer.step, loss="")
         _steps(trainer, ahead, validation, log, lambda **seen: progress.update(bar, **seen))
     trainer.save()
     return trainer
+
+
+def batches_of(trainer: Trainer) -> Iterator[Batch]:
+    """From the trainer's step on: of files, made ahead, or of scenes that the device renders."""
+    recipe, rank = trainer.recipe, trainer.accelerator.process_index
+    first = trainer.step * recipe.accumulate
+    if recipe.live:
+        return LiveBatches(recipe, trainer.accelerator.device, rank).from_number(first)
+    return load_ahead(Batches(recipe, trainer.tasks, rank), first, recipe.workers)
 
 
 def _steps(
@@ -214,15 +227,17 @@ def _steps(
     recipe, losses, begun = trainer.recipe, [], time.monotonic()
     while trainer.step < recipe.steps:
         losses.append(trainer.train_step(ahead))
-        now = time.monotonic()
-        trainer.seconds, begun = trainer.seconds + now - begun, now
         if trainer.step % recipe.log_every == 0 or trainer.step == recipe.steps:
-            loss = sum(losses) / len(losses)
+            loss = float(sum(losses)) / len(losses)
+            now = time.monotonic()
+            trainer.seconds, begun = trainer.seconds + now - begun, now
             rate = recipe.rate_at(trainer.step - 1)
             log.writerow([trainer.step, f"{trainer.seconds:.1f}", f"{loss:.6g}", f"{rate:.4g}"])
             show(completed=trainer.step, loss=f"loss {loss:.4f}")
             losses.clear()
         if trainer.step % recipe.save_every == 0:
+            now = time.monotonic()
+            trainer.seconds, begun = trainer.seconds + now - begun, now
             trainer.save()
         if validation and recipe.validate_every and trainer.step % recipe.validate_every == 0:
             with trainer.averaged() as model:
