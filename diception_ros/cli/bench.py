@@ -38,6 +38,9 @@ def bench(
     compile_ours: Annotated[
         bool, typer.Option("--compile", help="The engine under torch.compile, too.")
     ] = False,
+    limit: Annotated[
+        float | None, typer.Option(help="Begin no further cell after this many seconds.")
+    ] = None,
     json_file: Annotated[
         Path | None, typer.Option("--json", help="Write all figures here.")
     ] = None,
@@ -62,24 +65,31 @@ def bench(
     )
     cells = quick_cells(engine.canvas) if quick else all_cells(engine.canvas, engine.device.type)
     report = benchmark.Report(f"{engine.info.name} on {engine.device_name}", rates, loading)
-    sizes: dict[tuple[int, int], Any] = {}
+    report.unmeasured = list(cells)
 
     def of_size(size: tuple[int, int]) -> Any:
-        if size not in sizes:
-            sizes[size] = engine.sharing(canvas=size)
-        return sizes[size]
+        return engine.sharing(canvas=size)  # a new one for every cell, whose memory is its own
 
-    limit = seconds or (QUICK_SECONDS if quick else SECONDS)
-    for row in benchmark.run(of_size, cells, rates, limit, compiled):
-        report.rows.append(row)
+    measuring = seconds or (QUICK_SECONDS if quick else SECONDS)
+    for row in benchmark.run(of_size, cells, rates, measuring, compiled, limit):
+        report.add(row)
         console.print(line(row))
+        if json_file is not None:
+            write(report, json_file)
     console.print(table(report))
+    if report.unmeasured:
+        console.print(f"not measured, for lack of time: {len(report.unmeasured)} further cells")
     console.print_json(json.dumps(report.summary()))
-    if json_file is not None:
-        json_file.parent.mkdir(parents=True, exist_ok=True)
-        json_file.write_text(json.dumps(report.as_json(), indent=1) + "\n")
-    if plot is not None:
+    if plot is not None and report.rows:
         draw(report, plot)
+
+
+def write(report: Report, path: Path) -> None:
+    """After every cell, and whole at any time: a run that is cut off leaves what it measured."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(path.name + ".part")
+    part.write_text(json.dumps(report.as_json(), indent=1) + "\n")
+    part.replace(path)
 
 
 def quick_cells(canvas: Any) -> list[Cell]:
@@ -90,13 +100,19 @@ def quick_cells(canvas: Any) -> list[Cell]:
 
 
 def all_cells(canvas: Any, device: str) -> list[Cell]:
-    """On a GPU the sizes 512 and 768; on a CPU, which is hours away from those, the bundle's."""
+    """On a GPU the sizes 512 and 768; on a CPU, which is hours away from those, the bundle's. Those
+    that the targets are set for come first."""
     from diception_ros.evaluation.benchmark import Cell
 
     own = (canvas.height, canvas.width)
     sizes = [(side, side) for side in SIZES if side <= own[0]] if device == "cuda" else []
-    combinations = product(reversed(sizes or [own]), STEPS, (1.0, 2.0), TASKS, CAMERAS)
-    return [Cell(*combination) for combination in combinations]
+    sizes = sizes[::-1] or [own]
+    largest = sizes[0]
+    head = [Cell(largest), Cell(largest, tasks=3), Cell(largest, steps=28, guidance=2.0)]
+    head += [Cell(size, tasks=3) for size in sizes[1:]]
+    head += [Cell(largest, steps=4), Cell(largest, tasks=6), Cell(largest, tasks=3, cameras=4)]
+    combinations = product(sizes, STEPS, (1.0, 2.0), TASKS, CAMERAS)
+    return list(dict.fromkeys([*head, *(Cell(*combination) for combination in combinations)]))
 
 
 def name_of(cell: Cell) -> str:
@@ -121,7 +137,7 @@ def table(report: Report) -> Any:
     made.add_column("milliseconds (p50)", no_wrap=True)
     for column in ("naive", "ours", "p95", "Hz", "ratio", "floor"):
         made.add_column(column, justify="right", no_wrap=True)
-    for row in report.rows:
+    for row in sorted(report.rows, key=lambda row: row.cell.size, reverse=True):
         ours, plain = row.latencies["engine"], row.latencies["naive"]
         figures = (plain.p50, ours.p50, ours.p95, 1000 / ours.p50)
         cells = [f"{figure:.1f}" if figure < 100 else f"{figure:.0f}" for figure in figures]

@@ -9,11 +9,14 @@ from __future__ import annotations
 import gc
 import threading
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 
 TensorFunction = Callable[..., torch.Tensor]
-WARM_UP_RUNS = 3
+WARM_UP_RUNS = 1
+"""Everything that is made on first use is made by one run, and 28 steps of a large network are
+seconds."""
 _CAPTURE_LOCK = threading.Lock()
 """One capture at a time in a process: work launched meanwhile would be recorded too."""
 
@@ -21,10 +24,15 @@ _CAPTURE_LOCK = threading.Lock()
 class CapturedFunction:
     """Replays a graph: inputs are copied into static buffers, the output is cloned out.
 
-    Not safe for concurrent calls; the engine holds its lock around them.
+    Not safe for concurrent calls; the engine holds its lock around them. pool: of
+    torch.cuda.graph_pool_handle(), memory that graphs may share if no two replay at a time, in
+    whatever order, since each output is out of it before the next replay; None: a pool of its own.
     """
 
-    def __init__(self, function: TensorFunction, examples: Sequence[torch.Tensor]) -> None:
+    def __init__(
+        self, function: TensorFunction, examples: Sequence[torch.Tensor], pool: Any = None
+    ) -> None:
+        self._pool = pool
         self._inputs = [example.clone() for example in examples]
         with _CAPTURE_LOCK:
             self._warm_up(function)
@@ -43,8 +51,12 @@ class CapturedFunction:
         collecting = gc.isenabled()
         gc.disable()  # a tensor freed by a collection during capture would break the graph
         try:
-            # Other threads may copy and resize meanwhile: only this thread's work is recorded.
-            with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+            # Other threads may copy and resize meanwhile: only this thread's work is recorded. The
+            # outer context restores the stream, which torch leaves changed when a capture fails.
+            with (
+                torch.cuda.stream(torch.cuda.current_stream()),
+                torch.cuda.graph(graph, self._pool, capture_error_mode="thread_local"),
+            ):
                 output = function(*self._inputs)
         finally:
             if collecting:
@@ -59,11 +71,13 @@ class CapturedFunction:
         return self._output.clone()
 
 
-def capture(function: TensorFunction, examples: Sequence[torch.Tensor]) -> TensorFunction:
-    """The function as a graph on a GPU; on a CPU the function itself."""
+def capture(
+    function: TensorFunction, examples: Sequence[torch.Tensor], pool: Any = None
+) -> TensorFunction:
+    """The function as a graph on a GPU; on a CPU the function itself. pool: as there."""
     if not examples or examples[0].device.type != "cuda":
         return function
-    return CapturedFunction(function, examples)
+    return CapturedFunction(function, examples, pool)
 
 
 def check_contract(expected: Sequence[torch.Tensor], given: Sequence[torch.Tensor]) -> None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -113,9 +114,12 @@ class Engine:
     @property
     def weight_bytes(self) -> int:
         """Of the transformer and the autoencoder: what one step at least reads."""
-        model = self._loaded()
-        weights = [*model.transformer.parameters(), *model.vae.parameters()]
-        return sum(weight.numel() * weight.element_size() for weight in weights)
+        return self.step_bytes + _bytes(self._loaded().vae)
+
+    @property
+    def step_bytes(self) -> int:
+        """Of the transformer: what every further step at least reads."""
+        return _bytes(self._loaded().transformer)
 
     @property
     def graph_state(self) -> str:
@@ -215,9 +219,9 @@ class Engine:
         Decoding what was generated holds no lock: two threads that call in turn keep the network
         busy while the other one decodes.
         """
-        options, clock = options or Options(), Clock()
+        options, clock = options or Options(), Clock(self._loaded().device)
         results: list[list[Result | None]] = [[None] * len(asked) for asked in requests]
-        with self._lock, torch.inference_mode():
+        with self._lock, _on(self._loaded().device), torch.inference_mode():
             jobs = self._jobs(images, requests)
             plan = self._plan(jobs, options)
             samples = self._samples(jobs, plan, options, seed, streams)
@@ -227,7 +231,7 @@ class Engine:
                 else []
             )
             graph = self._stages.graphs and not self._stages.failure
-        with clock.stage("postprocess"):
+        with clock.stage("postprocess", on_host=True):
             firsts = generated[:: options.samples]
             for job, colours in zip(jobs, firsts, strict=True):
                 results[job.image][job.slot] = _decode(job, colours)
@@ -354,6 +358,15 @@ def _spread(
         seen = np.stack(generated[row * samples : (row + 1) * samples])
         spread[job.image][job.slot] = seen.std(axis=0).mean(axis=-1)
     return spread
+
+
+def _bytes(module: torch.nn.Module) -> int:
+    return sum(weight.numel() * weight.element_size() for weight in module.parameters())
+
+
+def _on(device: torch.device) -> AbstractContextManager[object]:
+    """Makes a GPU the current one, whose streams are meant wherever none is named."""
+    return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
 
 
 def _device_name(device: torch.device, dtype: torch.dtype) -> str:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from diception_ros.model.lora import Adapter
 from diception_ros.tasks import Request, Result, Task
@@ -95,16 +96,44 @@ class Outcome:
 
 
 class Clock:
-    """Milliseconds per stage."""
+    """Milliseconds per stage.
 
-    def __init__(self) -> None:
-        self.stages: dict[str, float] = {}
+    Work for a GPU is only queued when a stage is left, so its stages are timed by events in the
+    stream: no stage waits for them, and each is charged what it cost there.
+    """
+
+    def __init__(self, device: torch.device | None = None) -> None:
+        """device: where the stages run; None is the host."""
+        self._device = device if device is not None and device.type == "cuda" else None
+        self._host: dict[str, float] = {}
+        self._queued: dict[str, tuple[torch.cuda.Event, torch.cuda.Event]] = {}
 
     @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        started = time.perf_counter()
-        yield
-        self.stages[name] = 1000 * (time.perf_counter() - started)
+    def stage(self, name: str, on_host: bool = False) -> Iterator[None]:
+        """on_host: the stage runs on the host, whatever the device: by then the stream may be full
+        of another call's work."""
+        if on_host or self._device is None:
+            started = time.perf_counter()
+            yield
+            self._host[name] = 1000 * (time.perf_counter() - started)
+        else:
+            event = self._event(self._device)
+            yield
+            self._queued[name] = event, self._event(self._device)
+
+    @property
+    def stages(self) -> dict[str, float]:
+        """Of the stages that were left, in their order. Waits for the queued ones."""
+        for _, end in self._queued.values():
+            end.synchronize()
+        queued = {name: start.elapsed_time(end) for name, (start, end) in self._queued.items()}
+        return {**queued, **self._host}
+
+    @staticmethod
+    def _event(device: torch.device) -> torch.cuda.Event:
+        event = torch.cuda.Event(enable_timing=True)
+        event.record(torch.cuda.current_stream(device))
+        return event
 
     @property
     def total(self) -> float:

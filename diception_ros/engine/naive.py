@@ -37,7 +37,8 @@ class Naive:
         self._compiled = compiled is not None
         self._velocity: Velocity = velocity
         if compiled is not None:
-            self._velocity = torch.compile(velocity, mode=compiled)
+            # A shape at a time, as its own best: shapes that vary compile to slower code.
+            self._velocity = torch.compile(velocity, mode=compiled, dynamic=False)
 
     @torch.inference_mode()
     def __call__(

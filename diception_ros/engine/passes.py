@@ -21,6 +21,8 @@ from diception_ros.model.lora import Adapter
 Image = npt.NDArray[np.uint8]
 STREAMS = 64
 """Latents kept for temporal starts; the oldest are forgotten."""
+PROMPTS = 32
+"""Prompts kept on the device; the oldest are forgotten."""
 
 
 class Passes:
@@ -29,6 +31,8 @@ class Passes:
     def __init__(self, model: Diception, stages: Stages, adapters: Adapters) -> None:
         self._model, self._stages, self._adapters = model, stages, adapters
         self._noise: dict[tuple[Canvas, int], torch.Tensor] = {}
+        self._prompts: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
+        self._pointless: torch.Tensor | None = None
         self._before: OrderedDict[Hashable, torch.Tensor] = OrderedDict()
 
     def generate(
@@ -47,8 +51,8 @@ class Passes:
             batch = batch.to(model.dtype)
         with clock.stage("encode"):
             encoded = self._stages.encode(batch)
-            rows = torch.tensor([used.index(job.image) for job in jobs], device=model.device)
-            image_latents = encoded[rows]
+            # Stacked, not indexed: an index would have to cross to the GPU, and be waited for.
+            image_latents = torch.stack([encoded[used.index(job.image)] for job in jobs])
         with clock.stage("denoise"):
             latents = self._denoise(images, jobs, image_latents, canvas, temporal)
         with clock.stage("decode"):
@@ -71,14 +75,19 @@ class Passes:
         for row, job in enumerate(jobs):
             groups[job.adapter, settings[row]].append(row)
         latents = torch.empty_like(image_latents, dtype=torch.float32)
+        alone = len(groups) == 1
         with self._adapters.in_turn() as merging:
             for (adapter, asked), rows in groups.items():
                 merging.use(adapter)
                 conditions = self._conditions(images, [jobs[row] for row in rows], canvas)
                 unconditional = self._embeds([""]) if asked.guidance > 1 else None
-                latents[rows] = self._stages.denoise(
-                    starts[rows], image_latents[rows], conditions, unconditional, asked
-                )
+                given = (starts, image_latents)
+                start, image = given if alone else (tensor[rows] for tensor in given)
+                found = self._stages.denoise(start, image, conditions, unconditional, asked)
+                if alone:  # and no row to be picked or placed
+                    latents = found
+                else:
+                    latents[rows] = found
         self._remember(jobs, latents, canvas, temporal)
         return latents
 
@@ -120,6 +129,10 @@ class Passes:
         self, images: Sequence[Image], jobs: Sequence[Job], canvas: Canvas
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Prompt embeds, pooled and point tokens of jobs that share their weights."""
+        prompts = [job.task.prompt_for(job.request.category) for job in jobs]
+        embeds, pooled = self._embeds(prompts, jobs[0].adapter)
+        if not any(job.request.points for job in jobs):
+            return embeds, pooled, self._no_points().expand(len(jobs), -1, -1)
         placed = [
             canvas.points_to_model(
                 job.request.points,
@@ -131,10 +144,13 @@ class Passes:
         ]
         points = torch.from_numpy(np.stack([points for points, _ in placed]))
         labels = torch.from_numpy(np.stack([labels for _, labels in placed]))
-        tokens = self._model.point_tokens(points, labels, len(jobs))
-        prompts = [job.task.prompt_for(job.request.category) for job in jobs]
-        embeds, pooled = self._embeds(prompts, jobs[0].adapter)
-        return embeds, pooled, tokens
+        return embeds, pooled, self._model.point_tokens(points, labels, len(jobs))
+
+    def _no_points(self) -> torch.Tensor:
+        """(1, 5, W): the point tokens of a request without points; always the same."""
+        if self._pointless is None:
+            self._pointless = self._model.point_tokens(None, None, 1)
+        return self._pointless
 
     def _embeds(
         self, prompts: Sequence[str], adapter: Adapter | None = None
@@ -142,11 +158,21 @@ class Passes:
         """An adapter has one prompt, its own."""
         model = self._model
         if adapter is None:
-            embeds, pooled = model.prompts.lookup(prompts)
-        else:
-            embeds = adapter.embeds.expand(len(prompts), -1, -1)
-            pooled = adapter.pooled.expand(len(prompts), -1)
-        return embeds.to(model.device, model.dtype), pooled.to(model.device, model.dtype)
+            rows = [self._prompt(prompt) for prompt in prompts]
+            return torch.cat([row[0] for row in rows]), torch.cat([row[1] for row in rows])
+        embeds = adapter.embeds.to(model.device, model.dtype).expand(len(prompts), -1, -1)
+        pooled = adapter.pooled.to(model.device, model.dtype).expand(len(prompts), -1)
+        return embeds, pooled
+
+    def _prompt(self, prompt: str) -> tuple[torch.Tensor, torch.Tensor]:
+        """(1, T, D) and (1, P) on the device; the last few are kept there (SD3's are 3 MB each)."""
+        if prompt not in self._prompts:
+            while len(self._prompts) >= PROMPTS:
+                del self._prompts[next(iter(self._prompts))]
+            device, dtype = self._model.device, self._model.dtype
+            embeds, pooled = self._model.prompts.lookup([prompt])
+            self._prompts[prompt] = embeds.to(device, dtype), pooled.to(device, dtype)
+        return self._prompts[prompt]
 
     def _fixed_noise(self, canvas: Canvas, seed: int) -> torch.Tensor:
         """(1, C, h, w): the same start for every request; the last few are kept."""

@@ -32,7 +32,7 @@ class Stages:
         self.graphs = graphs and model.device.type == "cuda"
         self.failure, self.pressure = "", ""
         self._encode: TensorFunction = projection(model.vae) or model.encode_image
-        self._buckets = sorted({size for size in BUCKETS if size <= max_batch} | {max_batch})
+        self._pool = torch.cuda.graph_pool_handle() if self.graphs else None
         self._captured: dict[tuple[object, ...], TensorFunction] = {}
         self._tables: dict[tuple[float, ...], torch.Tensor] = {}
 
@@ -107,10 +107,11 @@ class Stages:
                 f"or choose a smaller canvas ({cause})"
             ) from error
         self.max_batch //= 2
-        self._buckets = [size for size in BUCKETS if size <= self.max_batch]
         self._captured.clear()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
+        if self.graphs:
+            self._pool = torch.cuda.graph_pool_handle()
         self.pressure = f"; out of memory in {key[0]}: batches of at most {self.max_batch} since"
         logger.warning("out of memory in %s: batches of at most %d now", key[0], self.max_batch)
 
@@ -118,7 +119,7 @@ class Stages:
         self, key: tuple[object, ...], function: TensorFunction, *inputs: torch.Tensor
     ) -> torch.Tensor:
         count = len(inputs[0])
-        size = next(bucket for bucket in self._buckets if bucket >= count)
+        size = min(bucket for bucket in (*BUCKETS, self.max_batch) if bucket >= count)
         padded = [_pad(tensor, size) for tensor in inputs]
         # The shape is part of the key: another canvas is another graph.
         bucket = (*key, size, tuple(inputs[0].shape[1:]))
@@ -130,8 +131,13 @@ class Stages:
         self, bucket: tuple[object, ...], function: TensorFunction, inputs: list[torch.Tensor]
     ) -> TensorFunction:
         try:
-            return capture(function, inputs)
+            return capture(function, inputs, self._pool)
         except RuntimeError as error:  # torch raises nothing narrower for a failed capture
+            # Out of memory is not a failed capture: a smaller batch may fit. Amid a capture torch
+            # reports it as the cause of ending it.
+            for cause in (error, error.__context__):
+                if isinstance(cause, torch.OutOfMemoryError):
+                    raise cause from None
             self.failure = f"capture of {bucket}: {str(error).splitlines()[0]}"
             logger.error("CUDA graph %s", self.failure)
             return function

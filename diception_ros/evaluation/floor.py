@@ -12,6 +12,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 REPEATS = 5
 WARM_UP = 2
+GPU_SECONDS = 0.4
+"""Longer, for an idle GPU needs a while to raise its clock."""
 
 
 @dataclass(frozen=True)
@@ -48,8 +50,9 @@ def floor_ms(flops: int, weight_bytes: int, rates: Rates) -> float:
 
 
 def _best_seconds(function: Callable[[], object], device: torch.device) -> float:
-    spent = []
-    for _ in range(WARM_UP + REPEATS):
+    spent: list[float] = []
+    end = time.monotonic() + (GPU_SECONDS if device.type == "cuda" else 0.0)
+    while len(spent) < WARM_UP + REPEATS or time.monotonic() < end:
         synchronize(device)
         started = time.perf_counter()
         function()

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,6 +16,14 @@ from diception_ros.model import make_random_bundle
 from diception_ros.tasks import Request
 
 gpu = pytest.mark.gpu
+
+
+def frame(seed, size=(48, 80)):
+    return np.random.default_rng(seed).integers(0, 255, (*size, 3), np.uint8)
+
+
+def pixels(results):
+    return [answer[0].values for answer in results]
 
 
 def test_on_a_cpu_the_wrapper_is_the_function():
@@ -76,7 +85,7 @@ def test_engine_with_graphs_equals_eager(tmp_path, guidance, steps):
 
 
 @gpu
-@pytest.mark.parametrize("count", [1, 2, 3, 5, 8])
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 5, 8, 9])
 def test_every_bucket_equals_eager(tmp_path, count):
     engine = Engine.load(
         make_random_bundle(tmp_path / "bundle"), EngineConfig(device="cuda", dtype="float32")
@@ -109,3 +118,54 @@ def test_threads_and_changed_settings_do_not_disturb_a_graph(tmp_path):
         }
     for case, answer in found.items():
         np.testing.assert_allclose(answer.result()[0][0].values, expected[case].values, atol=1e-4)
+
+
+@gpu
+def test_a_parameter_that_changes_needs_no_new_graph(tmp_path):
+    engine = Engine.load(
+        make_random_bundle(tmp_path / "bundle"), EngineConfig(device="cuda", dtype="float32")
+    )
+    eager, states = engine.sharing(graphs=False), set()
+    for seed, guidance in ((0, 1.5), (1, 1.5), (1, 4.0)):
+        asked = [[Request("depth", guidance=guidance)]]
+        found = engine.infer([frame(0)], asked, seed=seed)
+        plain = eager.infer([frame(0)], asked, seed=seed)
+        np.testing.assert_allclose(pixels(found), pixels(plain), atol=1e-4)
+        states.add(engine.graph_state)
+    assert states == {"captured (3 graphs)"}
+
+
+@gpu
+def test_stages_are_charged_what_they_cost_on_the_gpu(tmp_path):
+    """Queued work would otherwise be charged to whatever waits for it first, here decoding."""
+    engine = Engine.load(make_random_bundle(tmp_path / "bundle"), EngineConfig(device="cuda"))
+    asked = [[Request("depth", steps=64)]]
+    engine.run([frame(0)], asked)
+    stages = engine.run([frame(0)], asked).stages
+    assert list(stages) == ["preprocess", "encode", "denoise", "decode", "postprocess"]
+    assert stages["denoise"] > stages["decode"]
+
+
+@gpu
+def test_when_memory_is_short_batches_shrink_and_the_answers_stay(tmp_path):
+    config = EngineConfig(device="cuda", dtype="float32", canvas=(384, 384))
+    bundle = make_random_bundle(tmp_path / "bundle")
+    eager = Engine.load(bundle, replace(config, graphs=False))
+    images, total = [frame(k) for k in range(8)], torch.cuda.mem_get_info()[1]
+    asked = [[Request("depth")]] * len(images)
+    plain, peaks = [], []
+    for count in (2, 8):
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+        plain = eager.infer(images[:count], asked[:count])
+        peaks.append(torch.cuda.max_memory_reserved())
+    graphs = Engine.load(bundle, config)
+    torch.cuda.empty_cache()
+    torch.cuda.set_per_process_memory_fraction(sum(peaks) / 2 / total)
+    try:
+        found = graphs.infer(images, asked)
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0)
+    np.testing.assert_allclose(pixels(found), pixels(plain), atol=1e-4)
+    assert "out of memory in" in graphs.graph_state
+    assert graphs.graph_state.startswith("captured")

@@ -99,6 +99,34 @@ def test_the_summary_is_of_the_cells_it_names():
     assert summary["three_task_ratio_vs_naive"] == pytest.approx(2.0)
 
 
+def test_no_cell_begins_after_the_limit(engine):
+    cells = [Cell(SIZE), Cell(SIZE, tasks=3)]
+    rows = benchmark.run(lambda _: engine, cells, Rates(1e12, 1e12), seconds=0.1, limit=0.0)
+    assert len(list(rows)) < len(cells)
+
+
+def test_compiling_waits_for_the_first_cells_and_their_rows_are_replaced():
+    cells = [Cell(SIZE), Cell(SIZE, tasks=3), Cell(SIZE, cameras=2), Cell(SIZE, steps=4)]
+    cells += [Cell(SIZE, steps=28), Cell(SIZE, steps=28, tasks=3)]
+    plain = [(cell, False) for cell in cells]
+    assert list(benchmark.in_order(cells, compiled=False)) == plain
+    again = [(cells[0], True), (cells[3], True)]
+    rest = [(cells[4], True), (cells[5], False)]
+    assert list(benchmark.in_order(cells, compiled=True)) == [*plain[:4], *again, *rest]
+    report = Report("x", Rates(1, 1), 0.0, unmeasured=cells[:2])
+    for floor in (1.0, 2.0):
+        report.add(Row(cells[0], {"engine": Latency(1, 1, 1, 0, 3, 0)}, floor, start_ms=0.0))
+    assert [row.floor_ms for row in report.rows] == [2.0]
+    assert report.as_json()["unmeasured"] == [
+        {"size": SIZE, "steps": 1, "guidance": 1.0, "tasks": 3, "cameras": 1}
+    ]
+
+
+def test_operations_of_many_steps_are_those_that_counting_finds(engine):
+    cell = Cell(SIZE, steps=5, guidance=2.0)
+    assert benchmark.flops_of(engine, cell) == count_flops(benchmark.eager(engine, cell))
+
+
 def test_the_command_prints_and_writes_what_it_measured(bundle, tmp_path, capsys):
     files = ["--json", str(tmp_path / "a" / "b.json"), "--plot", str(tmp_path / "c.png")]
     asked = ["bench", "--quick", "--seconds", "0.2", "--bundle", str(bundle), "--device", "cpu"]
