@@ -14,7 +14,7 @@ from diception_ros.training.data import Batch
 from diception_ros.training.live import paint
 from diception_ros.training.live.cast import Caster, Views
 from diception_ros.training.live.film import Film
-from diception_ros.training.live.worlds import CHUNK, Arrays, chunks_ahead
+from diception_ros.training.live.worlds import CHUNK, chunks_ahead
 from diception_ros.training.recipe import Live, Recipe
 from diception_ros.training.scenes import photos
 from diception_ros.training.scenes.objects import CATEGORIES
