@@ -9,6 +9,7 @@ from __future__ import annotations
 import gc
 import threading
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any
 
 import torch
@@ -39,7 +40,7 @@ class CapturedFunction:
             self._graph, self._output = self._capture(function)
 
     def _warm_up(self, function: TensorFunction) -> None:
-        side = torch.cuda.Stream()
+        side = _side_stream(torch.cuda.current_device())
         side.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(side):
             for _ in range(WARM_UP_RUNS):
@@ -47,7 +48,7 @@ class CapturedFunction:
         torch.cuda.current_stream().wait_stream(side)
 
     def _capture(self, function: TensorFunction) -> tuple[torch.cuda.CUDAGraph, torch.Tensor]:
-        graph = torch.cuda.CUDAGraph()
+        graph, side = torch.cuda.CUDAGraph(), _side_stream(torch.cuda.current_device())
         collecting = gc.isenabled()
         gc.disable()  # a tensor freed by a collection during capture would break the graph
         try:
@@ -55,7 +56,7 @@ class CapturedFunction:
             # outer context restores the stream, which torch leaves changed when a capture fails.
             with (
                 torch.cuda.stream(torch.cuda.current_stream()),
-                torch.cuda.graph(graph, self._pool, capture_error_mode="thread_local"),
+                torch.cuda.graph(graph, self._pool, side, capture_error_mode="thread_local"),
             ):
                 output = function(*self._inputs)
         finally:
@@ -69,6 +70,12 @@ class CapturedFunction:
             static.copy_(given, non_blocking=True)
         self._graph.replay()
         return self._output.clone()
+
+
+@cache
+def _side_stream(device: int) -> torch.cuda.Stream:
+    """For warming up and capturing. One a GPU: cuBLAS keeps a workspace of 32 MiB for each."""
+    return torch.cuda.Stream(device)
 
 
 def capture(
