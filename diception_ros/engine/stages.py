@@ -95,17 +95,18 @@ class Stages:
             try:
                 return _in_chunks(call, inputs, self.max_batch)
             except torch.OutOfMemoryError as error:
-                self._degrade(key, error)
+                cause = str(error).splitlines()[0]
+            # Out of the handler: the error's traceback holds all tensors of the failed call.
+            self._degrade(key, cause)
 
-    def _degrade(self, key: tuple[object, ...], error: torch.OutOfMemoryError) -> None:
+    def _degrade(self, key: tuple[object, ...], cause: str) -> None:
         """Half the batch, and the memory of all graphs back. With one request at a time nothing
         smaller is left: requests run one after another, so leaving some out frees nothing."""
-        cause = str(error).splitlines()[0]
         if self.max_batch == 1:
             raise ValueError(
                 f"out of memory in {key[0]} with one request at a time: free the GPU's memory, "
                 f"or choose a smaller canvas ({cause})"
-            ) from error
+            )
         self.max_batch //= 2
         self._captured.clear()
         if torch.cuda.is_available():

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, PartialState
 from accelerate.utils import DistributedDataParallelKwargs
 from rich.progress import (
     BarColumn,
@@ -159,8 +159,8 @@ class Trainer:
 
 def _accelerator(recipe: Recipe) -> Accelerator:
     """bfloat16 where the device multiplies it in hardware; several processes as launched."""
-    probe = Accelerator()
-    fast = best_dtype(probe.device) == torch.bfloat16
+    # Not Accelerator().device: a second Accelerator could not change the precision of the first.
+    fast = best_dtype(PartialState().device) == torch.bfloat16
     return Accelerator(
         mixed_precision="bf16" if fast else "no",
         gradient_accumulation_steps=recipe.accumulate,
