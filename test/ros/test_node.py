@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+
 import numpy as np
 import pytest
 from diception_ros.msg import FrameReport, InstanceArray, KeypointArray, PointPrompts
@@ -381,6 +383,27 @@ def test_outputs_of_another_size_have_their_camera(peer, image_of, picture, info
     found = answers["~/depth/camera_info"]
     assert (found.width, found.k[0]) == (16, pytest.approx(15.0))
     assert peer.set(output__width=0, output__height=0, cloud__decimation=1) == ""
+
+
+def test_a_thinned_cloud_has_one_row_and_its_cost_is_shown(peer, image_of, picture, info):
+    pytest.importorskip("open3d", reason="needs open3d", exc_type=ImportError)
+    assert peer.set(cloud__voxel=0.3, cloud__outliers=True) == ""
+    answers = peer.ask(
+        image_of(picture), {"~/points": PointCloud2, "~/frame_report": FrameReport}, info
+    )
+    cloud, report = answers["~/points"], answers["~/frame_report"]
+    assert cloud.height == 1
+    assert cloud.width < picture.shape[0] * picture.shape[1]
+    assert cloud.is_dense
+    assert report.durations[report.stages.index("cloud")] > 0
+    assert peer.set(cloud__voxel=0.0, cloud__outliers=False) == ""
+
+
+def test_a_filter_of_the_cloud_is_refused_where_it_cannot_be(peer):
+    assert "cloud.label needs a cloud of rows" in peer.set(cloud__voxel=0.3, cloud__label=True)
+    if importlib.util.find_spec("open3d") is None:
+        assert "cloud.outliers needs open3d" in peer.set(cloud__outliers=True)
+    assert peer.get("cloud.voxel") == 0.0
 
 
 def test_the_class_list_needs_vision_msgs_and_says_so(peer, image_of, picture):
