@@ -59,7 +59,12 @@ ARGUMENTS = (
     DeclareLaunchArgument(
         "point_click",
         default_value="point_click",
-        description="A single such point as PointStamped, from a click in a viewer.",
+        description="A single such point as PointStamped, in pixels, from a click on the image.",
+    ),
+    DeclareLaunchArgument(
+        "clicked_point",
+        default_value="clicked_point",
+        description="A point in space as PointStamped, in metres: RViz's Publish Point.",
     ),
     DeclareLaunchArgument(
         "autostart",
@@ -120,6 +125,7 @@ def generate_launch_description() -> LaunchDescription:
             ("reference/points", LaunchConfiguration("reference_points")),
             ("point_prompts", LaunchConfiguration("point_prompts")),
             ("point_click", LaunchConfiguration("point_click")),
+            ("clicked_point", LaunchConfiguration("clicked_point")),
         ],
         arguments=["--ros-args", "--log-level", LaunchConfiguration("log_level")],
     )

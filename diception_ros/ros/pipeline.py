@@ -21,7 +21,7 @@ from diception_ros.ros.incoming import Incoming
 from diception_ros.ros.messages import frame_report
 from diception_ros.ros.outputs import Answers, Frame, Output, needed_tasks
 from diception_ros.ros.parameters import NodeParameters
-from diception_ros.ros.requests import Placed, pointed, requests_for
+from diception_ros.ros.requests import Placed, pointed, requests_for, seen
 from diception_ros.ros.scale import ScaleTracker, nearest
 from diception_ros.ros.stages import Stages
 from diception_ros.ros.transforms import FindPose
@@ -131,6 +131,8 @@ class Pipeline:
         possible = self._possible(wanted, frame)
         needed = needed_tasks(possible, parameters)
         due = tuple(task for task in tasks if task in needed)
+        if any(self._context.engine.tasks[task].takes_points for task in due):
+            frame = self._with_click(frame)
         placed = tuple(self._requests(due, frame, parameters))
         return Asked(frame, due, tuple(possible), placed, parameters, clock) if placed else None
 
@@ -239,6 +241,18 @@ class Pipeline:
         except ValueError as error:
             complain(inputs.info_topic, f"{error}; there are no metric outputs")
             return frame
+
+    def _with_click(self, frame: Frame) -> Frame:
+        """A click in space, if there is one, as the pixel where this frame shows it."""
+        prompts, context = frame.prompts, self._context
+        if prompts is None or prompts.place is None:
+            return frame
+        info = context.inputs.camera_infos.find(frame.header)
+        try:
+            return replace(frame, prompts=seen(prompts, frame, info, context.find_pose))
+        except ValueError as error:
+            context.complain(prompts.topic, str(error))
+            return replace(frame, prompts=None)
 
     def _possible(self, wanted: Sequence[Output], frame: Frame) -> list[Output]:
         """Without a camera there are no metres: nothing is computed for metric topics alone."""
