@@ -4,7 +4,11 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
+import signal
+import subprocess
+import sys
 import time
 
 import cv2
@@ -263,3 +267,21 @@ def test_an_unexpected_error_in_a_transition_is_logged(new_node, bundle, caplog,
     assert node.trigger_configure() == TransitionCallbackReturn.ERROR
     assert "on_configure failed unexpectedly" in caplog.text
     assert "something nobody thought of" in caplog.text
+
+
+def test_ctrl_c_while_libraries_load_ends_the_process_at_once():
+    """As Python's exception it could meet a __del__, which swallows it: the node then started."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "diception_ros.ros.node"],
+        env={**os.environ, "PYTHONPROFILEIMPORTTIME": "1"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    for line in process.stderr:
+        if line.endswith(" numpy\n"):
+            break
+    process.send_signal(signal.SIGINT)
+    rest = process.communicate(timeout=60)[1]
+    assert process.returncode == -signal.SIGINT
+    assert "KeyboardInterrupt" not in rest
