@@ -18,21 +18,39 @@ from launch_ros.substitutions import FindPackageShare
 
 from launch import LaunchDescription
 
+SHARE = FindPackageShare("diception_ros")
+
 ARGUMENTS = (
     DeclareLaunchArgument(
-        "bundle", default_value="", description="Folder of the model bundle; empty: the small one."
+        "bundle",
+        default_value="",
+        description="Folder of the model bundle; empty: the small one that comes along.",
     ),
-    DeclareLaunchArgument("device", default_value="auto", description="auto, cpu, cuda or cuda:N."),
-    DeclareLaunchArgument("rate", default_value="5.0", description="Images per second."),
-    DeclareLaunchArgument("rviz", default_value="true", description="Start RViz as well."),
     DeclareLaunchArgument(
-        "log_level", default_value="info", description="debug, info, warn, error or fatal."
+        "device",
+        default_value="auto",
+        description="Where the network runs: auto (CUDA where it is, else the CPU), cpu, cuda or "
+        "cuda:N.",
+    ),
+    DeclareLaunchArgument("rate", default_value="5.0", description="Images per second."),
+    DeclareLaunchArgument(
+        "params_file",
+        default_value=PathJoinSubstitution([SHARE, "config", "demo.yaml"]),
+        description="Parameter file; the default turns every task on.",
+    ),
+    DeclareLaunchArgument(
+        "rviz", default_value="true", description="Start RViz as well, where it is installed."
+    ),
+    DeclareLaunchArgument(
+        "log_level",
+        default_value="info",
+        description="Least severity that the node logs.",
+        choices=["debug", "info", "warn", "error", "fatal"],
     ),
 )
 
 
 def generate_launch_description() -> LaunchDescription:
-    share = FindPackageShare("diception_ros")
     camera = ExecuteProcess(
         cmd=[
             sys.executable,
@@ -47,7 +65,7 @@ def generate_launch_description() -> LaunchDescription:
     )
     node = IncludeLaunchDescription(
         PythonLaunchDescriptionSource(
-            PathJoinSubstitution([share, "launch", "diception.launch.py"])
+            PathJoinSubstitution([SHARE, "launch", "diception.launch.py"])
         ),
         launch_arguments={
             "bundle": LaunchConfiguration("bundle"),
@@ -55,7 +73,7 @@ def generate_launch_description() -> LaunchDescription:
             "image": "/camera/image",
             "reference_depth": "/camera/reference_depth",
             "point_prompts": "/camera/point_prompts",
-            "params_file": PathJoinSubstitution([share, "config", "demo.yaml"]),
+            "params_file": LaunchConfiguration("params_file"),
             "rviz": LaunchConfiguration("rviz"),
             "log_level": LaunchConfiguration("log_level"),
         }.items(),

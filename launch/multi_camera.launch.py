@@ -13,7 +13,7 @@ from launch_ros.substitutions import FindPackageShare
 
 from launch import LaunchContext, LaunchDescription
 
-CONFIG = PathJoinSubstitution([FindPackageShare("diception_ros"), "config"])
+SHARE = FindPackageShare("diception_ros")
 
 ARGUMENTS = (
     DeclareLaunchArgument("namespace", default_value="", description="Namespace of the node."),
@@ -42,13 +42,20 @@ ARGUMENTS = (
     ),
     DeclareLaunchArgument(
         "params_file",
-        default_value=PathJoinSubstitution([CONFIG, "cameras.yaml"]),
+        default_value=PathJoinSubstitution([SHARE, "config", "cameras.yaml"]),
         description="Parameter file; below each camera's name what only it has, as its scale.",
     ),
     DeclareLaunchArgument(
-        "bundle", default_value="", description="Folder of the model bundle; empty: the small one."
+        "bundle",
+        default_value="",
+        description="Folder of the model bundle; empty: the small one that comes along.",
     ),
-    DeclareLaunchArgument("device", default_value="auto", description="auto, cpu, cuda or cuda:N."),
+    DeclareLaunchArgument(
+        "device",
+        default_value="auto",
+        description="Where the network runs: auto (CUDA where it is, else the CPU), cpu, cuda or "
+        "cuda:N.",
+    ),
     DeclareLaunchArgument(
         "autostart",
         default_value="true",
@@ -58,7 +65,10 @@ ARGUMENTS = (
         "use_sim_time", default_value="false", description="Time from /clock (simulation, bags)."
     ),
     DeclareLaunchArgument(
-        "log_level", default_value="info", description="debug, info, warn, error or fatal."
+        "log_level",
+        default_value="info",
+        description="Least severity that the node logs.",
+        choices=["debug", "info", "warn", "error", "fatal"],
     ),
 )
 

@@ -5,14 +5,15 @@ The node with config/nav2.yaml and a lifecycle manager of its own. The other hal
 costmap layers and the collision monitor's source, goes into your Nav2 parameters.
 """
 
-from launch.actions import DeclareLaunchArgument
+from ament_index_python.packages import PackageNotFoundError, get_package_prefix
+from launch.actions import DeclareLaunchArgument, OpaqueFunction
 from launch.conditions import IfCondition
 from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 from launch_ros.substitutions import FindPackageShare
 
-from launch import LaunchDescription
+from launch import LaunchContext, LaunchDescription
 
 ARGUMENTS = (
     DeclareLaunchArgument(
@@ -26,13 +27,25 @@ ARGUMENTS = (
         description="Parameter file: camera height and pitch, classes, size of mask and cloud.",
     ),
     DeclareLaunchArgument(
-        "bundle", default_value="", description="Folder of the model bundle; empty: the small one."
+        "bundle",
+        default_value="",
+        description="Folder of the model bundle; empty: the small one that comes along.",
     ),
-    DeclareLaunchArgument("device", default_value="auto", description="auto, cpu, cuda or cuda:N."),
+    DeclareLaunchArgument(
+        "device",
+        default_value="auto",
+        description="Where the network runs: auto (CUDA where it is, else the CPU), cpu, cuda or "
+        "cuda:N.",
+    ),
     DeclareLaunchArgument(
         "image", default_value="image", description="Image topic; camera_info is its sibling."
     ),
-    DeclareLaunchArgument("image_transport", default_value="raw", description="raw or compressed."),
+    DeclareLaunchArgument(
+        "image_transport",
+        default_value="raw",
+        description="How images come: raw takes <image>, compressed takes <image>/compressed.",
+        choices=["raw", "compressed"],
+    ),
     DeclareLaunchArgument(
         "reference_depth",
         default_value="reference/depth",
@@ -61,7 +74,10 @@ ARGUMENTS = (
         "use_sim_time", default_value="false", description="Time from /clock (simulation, bags)."
     ),
     DeclareLaunchArgument(
-        "log_level", default_value="info", description="debug, info, warn, error or fatal."
+        "log_level",
+        default_value="info",
+        description="Least severity that the node logs.",
+        choices=["debug", "info", "warn", "error", "fatal"],
     ),
 )
 
@@ -69,6 +85,36 @@ ARGUMENTS = (
 def parameter(name: str, kind: type) -> ParameterValue:
     """A launch argument as a parameter of the right type."""
     return ParameterValue(LaunchConfiguration(name), value_type=kind)
+
+
+def manager(context: LaunchContext) -> list[Node]:
+    """The lifecycle manager, unless Nav2's does its work. RuntimeError without the package."""
+    if not IfCondition(LaunchConfiguration("manager")).evaluate(context):
+        return []
+    try:
+        get_package_prefix("nav2_lifecycle_manager")
+    except PackageNotFoundError:
+        raise RuntimeError(
+            "manager:=true needs the package nav2_lifecycle_manager, which is not installed: "
+            "apt install ros-$ROS_DISTRO-nav2-lifecycle-manager, or pass manager:=false and "
+            "configure and activate the node yourself"
+        ) from None
+    node = Node(
+        package="nav2_lifecycle_manager",
+        executable="lifecycle_manager",
+        namespace=LaunchConfiguration("namespace"),
+        name="lifecycle_manager_perception",
+        output="screen",
+        parameters=[
+            {
+                "node_names": ["diception"],
+                "autostart": parameter("autostart", bool),
+                "use_sim_time": parameter("use_sim_time", bool),
+                "bond_timeout": 0.0,  # the node has no bond: its health is in /diagnostics
+            }
+        ],
+    )
+    return [node]
 
 
 def generate_launch_description() -> LaunchDescription:
@@ -97,20 +143,5 @@ def generate_launch_description() -> LaunchDescription:
         ],
         arguments=["--ros-args", "--log-level", LaunchConfiguration("log_level")],
     )
-    manager = Node(
-        package="nav2_lifecycle_manager",
-        executable="lifecycle_manager",
-        namespace=LaunchConfiguration("namespace"),
-        name="lifecycle_manager_perception",
-        output="screen",
-        parameters=[
-            {
-                "node_names": ["diception"],
-                "autostart": parameter("autostart", bool),
-                "use_sim_time": parameter("use_sim_time", bool),
-                "bond_timeout": 0.0,  # the node has no bond: its health is in /diagnostics
-            }
-        ],
-        condition=IfCondition(LaunchConfiguration("manager")),
-    )
-    return LaunchDescription([*ARGUMENTS, node, manager])
+    # The manager first: what fails after a node has started leaves that node behind.
+    return LaunchDescription([*ARGUMENTS, OpaqueFunction(function=manager), node])

@@ -36,7 +36,7 @@ ARGUMENTS = (
     DeclareLaunchArgument(
         "reference",
         default_value="",
-        description="Depth image or cloud in metres; or none.",
+        description="Topic of a depth image or cloud in metres; empty: none.",
     ),
     DeclareLaunchArgument(
         "node", default_value="/diception", description="Full name of the node; empty: inputs only."
@@ -57,7 +57,9 @@ ARGUMENTS = (
     DeclareLaunchArgument(
         "preset",
         default_value="zstd_fast",
-        description="MCAP preset: zstd_fast, zstd_small, or fastwrite where the CPU is busy.",
+        description="How MCAP compresses, without loss. fastwrite does not, for a busy CPU, and "
+        "leaves out the index: run 'ros2 bag convert' before reading.",
+        choices=["zstd_fast", "zstd_small", "fastwrite"],
     ),
     DeclareLaunchArgument(
         "split_mb", default_value="4000", description="A new file after so many MB; 0: never."

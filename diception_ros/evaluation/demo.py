@@ -40,6 +40,7 @@ PROMISED = (
     "semantic/mask",
     "semantic/confidence",
     "semantic/image_color",
+    "point/prompts",
     "point/mask",
     "pose/keypoints",
     "pose/image_color",

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,17 +32,23 @@ class Cloud:
             )
 
 
+def require_open3d(purpose: str) -> None:
+    """ValueError in one line where open3d is not installed. Does not load it, which takes a
+    second; purpose: what asked for it."""
+    if importlib.util.find_spec("open3d") is None:
+        raise ValueError(
+            f"{purpose} needs open3d, which is not installed: pip install open3d-cpu (or open3d)"
+        )
+
+
 def load_open3d(purpose: str) -> Any:
     """The module open3d. ValueError in one line where it is absent or cannot be loaded; purpose:
     what asked for it."""
+    require_open3d(purpose)
     try:
         return importlib.import_module("open3d")
     except ModuleNotFoundError as error:
-        if error.name != "open3d":
-            raise ValueError(f"{purpose} needs open3d, which lacks a package: {error}") from error
-        raise ValueError(
-            f"{purpose} needs open3d, which is not installed: pip install open3d-cpu (or open3d)"
-        ) from error
+        raise ValueError(f"{purpose} needs open3d, which lacks a package: {error}") from error
     except (ImportError, OSError) as error:  # a shared library of the system is missing
         raise ValueError(
             f"{purpose} needs open3d, which is installed but does not load: {error}"

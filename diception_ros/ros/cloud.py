@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from diception_ros.geometry.cloud_filter import Cloud, inliers, voxel_downsample
 from diception_ros.ros.content import POINT_CLOUD, POINT_FIELD, Content
 
 FLOAT32, UINT32 = 7, 6
@@ -24,18 +25,11 @@ def cloud_message(
     rgb: npt.NDArray[np.uint8],
     normals: npt.NDArray[np.float32] | None = None,
     label: npt.NDArray[np.uint8] | None = None,
-    decimation: int = 1,
 ) -> Any:
     """points (H, W, 3) metres with NaN where unknown, rgb (H, W, 3), normals (H, W, 3) unit
-    vectors, label (H, W) class ids -> PointCloud2 of the same rows and columns, every
-    decimation-th of them. rgb is 0x00RRGGBB in the bits of a float32, PCL's convention."""
-    cut = slice(None, None, decimation)
-    table = cloud_table(
-        points[cut, cut],
-        rgb[cut, cut],
-        None if normals is None else normals[cut, cut],
-        None if label is None else label[cut, cut],
-    )
+    vectors, label (H, W) class ids -> PointCloud2 of the same rows and columns. rgb is 0x00RRGGBB
+    in the bits of a float32, PCL's convention."""
+    table = cloud_table(points, rgb, normals, label)
     height, width = table.shape
     return Content(
         POINT_CLOUD,
@@ -47,8 +41,28 @@ def cloud_message(
         point_step=table.itemsize,
         row_step=table.itemsize * width,
         data=np.ascontiguousarray(table).reshape(-1).view(np.uint8),
-        is_dense=bool(np.isfinite(points[cut, cut, 2]).all()),
+        is_dense=bool(np.isfinite(points[..., 2]).all()),
     )
+
+
+def thinned(
+    points: npt.NDArray[np.float32],
+    rgb: npt.NDArray[np.uint8],
+    voxel: float,
+    outlier_ratio: float | None = None,
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.uint8]]:
+    """Points and rgb (H, W, 3) -> those of one row, (1, N, 3): one point per cube of `voxel`
+    metres, none unknown and, with a ratio, no outliers (see `inliers`). ValueError without
+    open3d."""
+    known = np.isfinite(points).all(axis=-1)
+    if not known.any():
+        return points[known][None], rgb[known][None]
+    cloud = voxel_downsample(Cloud(points[known], rgb[known]), voxel)
+    assert cloud.colours is not None
+    if outlier_ratio is None:
+        return cloud.points[None], cloud.colours[None]
+    kept = inliers(cloud.points, ratio=outlier_ratio)
+    return cloud.points[kept][None], cloud.colours[kept][None]
 
 
 def cloud_table(
@@ -75,6 +89,8 @@ def cloud_table(
 
 def packed_colour(rgb: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
     """RGB (H, W, 3) -> 0x00RRGGBB in the bits of a float32 (H, W)."""
+    if rgb.size == 0:  # which OpenCV refuses
+        return np.empty(rgb.shape[:2], np.float32)
     order = cv2.COLOR_RGB2BGRA if sys.byteorder == "little" else cv2.COLOR_RGB2RGBA
     pixels = np.asarray(cv2.cvtColor(np.ascontiguousarray(rgb), order), np.uint8)
     bits: npt.NDArray[np.uint32] = pixels.view(np.uint32)[..., 0]

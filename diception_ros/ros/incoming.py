@@ -22,13 +22,15 @@ class Incoming:
 @dataclass(frozen=True)
 class Prompts:
     """Points (x, y) in pixels of the input image, labels 1 inside, 0 outside. frame_id "" means
-    any camera; header: as it came."""
+    any camera; header: as it came. place: of a click in space, metres in the header's frame, which
+    has its pixel only in a frame (see requests.seen)."""
 
     topic: str
     points: tuple[tuple[float, float], ...]
     labels: tuple[int, ...]
     frame_id: str = ""
     header: Any = None
+    place: tuple[float, float, float] | None = None
 
     def meant_for(self, frame_id: str) -> bool:
         return self.frame_id in ("", frame_id)

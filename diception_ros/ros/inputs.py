@@ -104,6 +104,7 @@ class Inputs:
             f"{prefix}point_prompts", interfaces.PointPrompts, self._point_prompts, qos.prompts()
         )
         self._subscribe(f"{prefix}point_click", PointStamped, self._click, qos.prompts())
+        self._subscribe(f"{prefix}clicked_point", PointStamped, self._click_in_space, qos.prompts())
 
     def adapt(self) -> None:
         """Follows the publishers' reliability; for the executor's thread, now and then."""
@@ -151,6 +152,12 @@ class Inputs:
         topic = str(self._node.resolve_topic_name(f"{self._prefix}point_click"))
         point = float(message.point.x), float(message.point.y)
         self.prompts = Prompts(topic, (point,), (1,), header=message.header)
+
+    def _click_in_space(self, message: Any) -> None:
+        """RViz's Publish Point: metres, in whatever frame RViz shows."""
+        topic = str(self._node.resolve_topic_name(f"{self._prefix}clicked_point"))
+        place = float(message.point.x), float(message.point.y), float(message.point.z)
+        self.prompts = Prompts(topic, (), (1,), header=message.header, place=place)
 
 
 def info_topic(node: Any, image_topic: str, prefix: str = "") -> str:

@@ -20,6 +20,7 @@ from diception_ros.engine import (
     read_bundle_info,
     task_of,
 )
+from diception_ros.geometry.cloud_filter import load_open3d
 from diception_ros.ros.offer import bundle_path, resolve
 from diception_ros.ros.outputs import OUTPUTS
 from diception_ros.ros.parameters import NodeParameters, specs
@@ -134,6 +135,8 @@ def loader(parameters: NodeParameters, found: Plan) -> Load:
     warm = warm_requests(parameters, found.tasks) if on_gpu else []
 
     def load(progress: Callable[[str], None]) -> Engine:
+        for name in parameters.cloud.filters:  # not while the first frame waits
+            load_open3d(f"cloud.{name}")
         return Engine.load(found.bundle, config, found.own_tasks, progress, warm, adapters)
 
     return load

@@ -4,10 +4,14 @@
 from __future__ import annotations
 
 import logging
+import signal
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from functools import wraps
 from typing import Any
+
+if __name__ == "__main__":  # as launch/diception_node does; see main
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
@@ -233,7 +237,12 @@ class DiceptionNode(LifecycleNode):  # type: ignore[misc]  # rclpy is not typed
 
 
 def main(args: list[str] | None = None) -> None:
-    """Runs the node until it is interrupted."""
+    """Runs the node until it is interrupted.
+
+    Until here, while libraries load, Ctrl-C is to end the process in the system's way. As Python's
+    exception it can be lost: one that meets a __del__ is printed and ignored.
+    """
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     rclpy.init(args=args)
     executor = SingleThreadedExecutor()
     node = DiceptionNode()

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from diception_ros.geometry.cloud_filter import require_open3d
 from diception_ros.ros.parameters import ALL, MAX_CATEGORIES, NodeParameters
 from diception_ros.tasks import Task
 
@@ -23,7 +24,10 @@ def resolve(
 ) -> NodeParameters:
     """`all` replaced by what a bundle with these prompts can answer. adapted: the tasks that
     adapters bring, which are always on offer.
-    ValueError naming a task or category that it cannot, or that does not exist."""
+    ValueError naming a task or category that it cannot, or that does not exist, or a filter of the
+    cloud whose library is not installed."""
+    for name in parameters.cloud.filters:
+        require_open3d(f"cloud.{name}")
     unknown = [name for name in parameters.tasks if name not in tasks and name != ALL]
     if unknown:
         raise ValueError(f"tasks: '{unknown[0]}' is unknown, expected some of {', '.join(tasks)}")

@@ -13,8 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from diception_ros.geometry import Intrinsics
+from diception_ros.geometry.cloud_filter import without_outliers
 from diception_ros.ros.camera import Located
-from diception_ros.ros.cloud import cloud_message
+from diception_ros.ros.cloud import cloud_message, thinned
 from diception_ros.ros.content import (
     CAMERA_INFO,
     IMAGE,
@@ -217,13 +218,20 @@ def build_points(answers: Answers) -> Sequence[Any]:
         return ()
     cloud, normals = answers.parameters.cloud, answers.results.get("normal")
     with_normals = cloud.normals and isinstance(normals, Normals)
+    every = slice(None, None, cloud.decimation)
+    cut = every, every
+    points, rgb = answers.located.points[cut], answers.frame.rgb[cut]
+    if cloud.voxel:
+        ratio = cloud.outlier_ratio if cloud.outliers else None
+        points, rgb = thinned(points, rgb, cloud.voxel, ratio)
+    elif cloud.outliers:
+        points = without_outliers(points, ratio=cloud.outlier_ratio)
     message = cloud_message(
         answers.frame.header,
-        answers.located.points,
-        answers.frame.rgb,
-        normals.vectors if with_normals and isinstance(normals, Normals) else None,
-        answers.classes[0] if cloud.label and answers.semantic else None,
-        cloud.decimation,
+        points,
+        rgb,
+        normals.vectors[cut] if with_normals and isinstance(normals, Normals) else None,
+        answers.classes[0][cut] if cloud.label and answers.semantic else None,
     )
     return (message,)
 

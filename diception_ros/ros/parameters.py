@@ -210,6 +210,8 @@ class ScaleParameters:
 
 @dataclass(frozen=True)
 class CloudParameters:
+    """The filters are open3d's; see geometry/cloud_filter.py."""
+
     max_rate: float = parameter(
         0.0, "Most clouds per second; 0 is every frame.", unit="Hz", bounds=(0.0, 1000.0)
     )
@@ -219,8 +221,32 @@ class CloudParameters:
         unit="px",
         bounds=(1, 64),
     )
+    outliers: bool = parameter(
+        False,
+        "Lone points, far from their neighbours, become unknown; the cloud keeps its rows and "
+        "columns. Needs open3d; time per cloud in frame_report, stage cloud.",
+    )
+    outlier_ratio: float = parameter(
+        2.0,
+        "outliers: points whose mean distance to their neighbours exceeds the cloud's mean by so "
+        "many standard deviations are left out; less is stricter.",
+        bounds=(0.1, 100.0),
+    )
+    voxel: float = parameter(
+        0.0,
+        "Edge of a cube that keeps one point, the mean of its points and colours; 0 is off. The "
+        "cloud then has no rows and columns (height 1), so not with cloud.normals, cloud.label or "
+        "beside a consumer that pairs points and pixels. Needs open3d.",
+        unit="m",
+        bounds=(0.0, 100.0),
+    )
     normals: bool = parameter(False, "Adds normal_x/y/z; needs the task normal.")
     label: bool = parameter(False, "Adds label, the semantic class id; needs the task semantic.")
+
+    @property
+    def filters(self) -> tuple[str, ...]:
+        """The parameters in force that need open3d."""
+        return tuple(name for name in ("outliers", "voxel") if getattr(self, name))
 
 
 @dataclass(frozen=True)
@@ -506,6 +532,11 @@ def _check_cloud(parameters: NodeParameters) -> None:
     for field_name, task in (("normals", "normal"), ("label", "semantic")):
         if getattr(parameters.cloud, field_name) and not parameters.offers(task):
             raise ValueError(f"cloud.{field_name} needs '{task}' among the tasks")
+        if getattr(parameters.cloud, field_name) and parameters.cloud.voxel:
+            raise ValueError(
+                f"cloud.{field_name} needs a cloud of rows and columns, which cloud.voxel "
+                f"{parameters.cloud.voxel:g} m leaves none of: turn one of them off"
+            )
 
 
 def _check_pose(pose: Sequence[float]) -> None:

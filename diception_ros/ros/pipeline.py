@@ -21,7 +21,7 @@ from diception_ros.ros.incoming import Incoming
 from diception_ros.ros.messages import frame_report
 from diception_ros.ros.outputs import Answers, Frame, Output, needed_tasks
 from diception_ros.ros.parameters import NodeParameters
-from diception_ros.ros.requests import Placed, pointed, requests_for
+from diception_ros.ros.requests import Placed, pointed, requests_for, seen
 from diception_ros.ros.scale import ScaleTracker, nearest
 from diception_ros.ros.stages import Stages
 from diception_ros.ros.transforms import FindPose
@@ -35,6 +35,7 @@ if TYPE_CHECKING:  # at run time no ROS is needed here: diception bag works with
 
 logger = logging.getLogger(__name__)
 CLOUD = "points"
+CLOUD_STAGE = "cloud"
 PICTURE = "image_color"
 
 
@@ -114,7 +115,7 @@ class Pipeline:
         with clock.stage("scale"):
             answers = self._with_metric(answers, asked.wanted, asked.requests)
         with clock.stage("publish"):
-            published = self._publish(answers, asked.wanted)
+            published = self._publish(answers, asked.wanted, clock)
         if published:
             self._count_rates(asked.tasks, asked.wanted, asked.parameters)
             self._report(asked, outcome)
@@ -130,6 +131,8 @@ class Pipeline:
         possible = self._possible(wanted, frame)
         needed = needed_tasks(possible, parameters)
         due = tuple(task for task in tasks if task in needed)
+        if any(self._context.engine.tasks[task].takes_points for task in due):
+            frame = self._with_click(frame)
         placed = tuple(self._requests(due, frame, parameters))
         return Asked(frame, due, tuple(possible), placed, parameters, clock) if placed else None
 
@@ -239,6 +242,18 @@ class Pipeline:
             complain(inputs.info_topic, f"{error}; there are no metric outputs")
             return frame
 
+    def _with_click(self, frame: Frame) -> Frame:
+        """A click in space, if there is one, as the pixel where this frame shows it."""
+        prompts, context = frame.prompts, self._context
+        if prompts is None or prompts.place is None:
+            return frame
+        info = context.inputs.camera_infos.find(frame.header)
+        try:
+            return replace(frame, prompts=seen(prompts, frame, info, context.find_pose))
+        except ValueError as error:
+            context.complain(prompts.topic, str(error))
+            return replace(frame, prompts=None)
+
     def _possible(self, wanted: Sequence[Output], frame: Frame) -> list[Output]:
         """Without a camera there are no metres: nothing is computed for metric topics alone."""
         return [output for output in wanted if frame.camera is not None or not output.metric]
@@ -307,13 +322,13 @@ class Pipeline:
             values.append(found.values)
         return np.std(values, axis=0) if len(values) > 1 else None
 
-    def _publish(self, answers: Answers, wanted: Sequence[Output]) -> bool:
+    def _publish(self, answers: Answers, wanted: Sequence[Output], clock: Stages) -> bool:
         """Builds the messages and publishes them together, pictures for people after the data that
         the robot waits for; False if the node was deactivated."""
         context = self._context
         pictures = [output for output in wanted if output.topic.endswith(PICTURE)]
         for group in ([output for output in wanted if output not in pictures], pictures):
-            built = [(output, self._build(output, answers)) for output in group]
+            built = [(output, self._build(output, answers, clock)) for output in group]
             with context.gate.held() as is_open:
                 if not is_open:
                     return False
@@ -321,9 +336,12 @@ class Pipeline:
                     context.publishers.publish(output, messages)
         return True
 
-    def _build(self, output: Output, answers: Answers) -> Sequence[Any]:
+    def _build(self, output: Output, answers: Answers, clock: Stages) -> Sequence[Any]:
         """The output's messages; one that fails is named and leaves the others alone."""
         try:
+            if output.topic == CLOUD:  # its filters may cost more than all the rest
+                with clock.stage(CLOUD_STAGE):
+                    return output.build(answers)
             return output.build(answers)
         except Exception as error:
             topic = self._context.publishers.name(output.topic)

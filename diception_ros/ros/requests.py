@@ -5,10 +5,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
+import numpy as np
+
+from diception_ros.geometry import transform
+from diception_ros.ros.camera import intrinsics
 from diception_ros.ros.incoming import Prompts
 from diception_ros.ros.outputs import Frame
 from diception_ros.ros.parameters import NodeParameters
+from diception_ros.ros.transforms import FindPose
 from diception_ros.tasks import Request, Task
 
 
@@ -34,6 +40,26 @@ def requests_for(tasks: Sequence[Task], parameters: NodeParameters) -> list[Plac
         else:
             found.append(Placed(base))
     return found
+
+
+def seen(prompts: Prompts, frame: Frame, info: Any, find_pose: FindPose) -> Prompts:
+    """Prompts with a place -> with the pixel at which the frame's camera sees it now, however the
+    camera has moved since the click. info: CameraInfo, None where none has come.
+    ValueError without one, without the transform, and for a place that is not before the camera."""
+    assert prompts.place is not None
+    if info is None:
+        raise ValueError("a click in space needs the camera info, and none has come")
+    target, source = frame.header.frame_id, prompts.header.frame_id
+    place = np.array([prompts.place], np.float32)
+    if source != target:
+        place = transform(place, find_pose(target, source, frame.header.stamp))
+    x, y, z = (float(value) for value in place[0])
+    if not z > 0:
+        raise ValueError(f"the place clicked is not before the camera: z is {z:.3f} m in {target}")
+    camera = intrinsics(info, *frame.input_size)
+    return replace(
+        prompts, points=((camera.fx * x / z + camera.cx, camera.fy * y / z + camera.cy),)
+    )
 
 
 def pointed(placed: Placed, prompts: Prompts, frame: Frame) -> Placed:

@@ -24,6 +24,8 @@ bool graph_replayed
 POINTS = "std_msgs/Header header\nKeypoint[] keypoints"
 POINT = "float32 x\nfloat32 y"
 POSE = "pose/keypoints"
+PROMPTS = "std_msgs/Header header\nfloat32[] x\nfloat32[] y\nuint8[] labels"
+ASKED = "point/prompts"
 COLOURED = [topic for topic in PROMISED if topic.endswith("image_color")]
 
 
@@ -62,6 +64,7 @@ class HandWritten:
         self.types.register(get_types_from_msg(REPORT, "diception_ros/msg/FrameReport"))
         self.types.register(get_types_from_msg(POINT, "diception_ros/msg/Keypoint"))
         self.types.register(get_types_from_msg(POINTS, "diception_ros/msg/KeypointArray"))
+        self.types.register(get_types_from_msg(PROMPTS, "diception_ros/msg/PointPrompts"))
         self.connections = {}
 
     def add(self, topic, kind, stamp, latency_ms, **fields):
@@ -102,6 +105,16 @@ class HandWritten:
                     100,
                     keypoints=[self.types.types["diception_ros/msg/Keypoint"](x=9.0, y=6.0)],
                 )
+            elif topic == ASKED:
+                self.add(
+                    f"/diception/{ASKED}",
+                    "diception_ros/msg/PointPrompts",
+                    stamp,
+                    100,
+                    x=np.float32([10]),
+                    y=np.float32([10]),
+                    labels=np.uint8([1]),
+                )
             elif topic in COLOURED:
                 self.image(topic, np.full((*SHAPE, 3), 50, np.uint8), "rgb8", stamp)
             elif topic == "frame_report":
@@ -124,7 +137,7 @@ class HandWritten:
         }
         empty = {
             name: (np.zeros(SHAPE, np.uint8), "mono8")
-            for name in set(PROMISED) - set(arrays) - set(COLOURED) - {"frame_report", POSE}
+            for name in set(PROMISED) - set(arrays) - set(COLOURED) - {"frame_report", POSE, ASKED}
         }
         for topic, (values, encoding) in {**arrays, **empty}.items():
             if topic not in without:

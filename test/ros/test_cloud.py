@@ -10,7 +10,12 @@ import pytest
 from sensor_msgs.msg import PointCloud2, PointField
 from std_msgs.msg import Header
 
-from diception_ros.ros.cloud import cloud_message, read_points
+from diception_ros.ros.cloud import cloud_message, read_points, thinned
+
+
+@pytest.fixture
+def open3d():
+    return pytest.importorskip("open3d", reason="needs open3d", exc_type=ImportError)
 
 
 @pytest.fixture
@@ -56,10 +61,34 @@ def test_normals_and_labels_follow(points, rgb):
     assert struct.unpack("<3fI", bytes(cloud.data[16:32])) == (0.0, 0.0, -1.0, 3)
 
 
-def test_decimation_keeps_rows_and_columns(points, rgb):
-    cloud = cloud_message(Header(), points, rgb, decimation=2)
-    assert (cloud.height, cloud.width) == (2, 3)
-    assert struct.unpack("<3f", bytes(cloud.data[16:28])) == tuple(points[0, 2])
+def test_a_thinned_cloud_has_one_row_of_known_points(open3d, rgb):
+    """Six cubes of 1 m with four points each, less one unknown."""
+    points = np.zeros((4, 6, 3), np.float32)
+    points[..., 0] = 0.5 + np.arange(6)
+    points[..., 1] = np.arange(4)[:, None] / 10
+    points[3, 5] = np.nan
+    found, colours = thinned(points, rgb, 1.0)
+    assert (found.shape, colours.shape, colours.dtype) == ((1, 6, 3), (1, 6, 3), np.uint8)
+    order = np.argsort(found[0, :, 0])
+    np.testing.assert_allclose(found[0, order, 0], 0.5 + np.arange(6), atol=1e-5)
+    np.testing.assert_allclose(found[0, order, 1], [0.15] * 5 + [0.1], atol=1e-5)
+    mean = rgb[:, 0].astype(float).mean(axis=0)
+    np.testing.assert_allclose(colours[0, order[0]], mean, atol=0.51)
+
+
+def test_a_thinned_cloud_is_left_without_outliers(open3d):
+    rows, columns = np.mgrid[:30, :40] * np.float32(0.1)
+    wall = np.stack([columns, rows, np.full_like(rows, 2)], -1).astype(np.float32)
+    wall[5, 7] = 0.7, 0.5, 9.0
+    rgb = np.zeros((30, 40, 3), np.uint8)
+    assert thinned(wall, rgb, 0.1)[0].max() == 9.0
+    assert thinned(wall, rgb, 0.1, outlier_ratio=3.0)[0].max() < 4.0
+
+
+def test_a_cloud_of_unknown_points_is_thinned_to_none(points, rgb):
+    found, colours = thinned(np.full_like(points, np.nan), rgb, 0.1)
+    cloud = cloud_message(Header(), found, colours)
+    assert (cloud.height, cloud.width, len(cloud.data)) == (1, 0, 0)
 
 
 def test_points_come_back_without_the_unknown(points, rgb):

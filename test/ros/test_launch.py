@@ -53,14 +53,56 @@ def test_the_demo_passes_only_arguments_that_exist():
     assert passed <= declared
 
 
-@pytest.mark.skipif(
+needs_launch = pytest.mark.skipif(
     importlib.util.find_spec("launch_ros") is None,
     reason="needs launch_ros of a ROS 2 install",
 )
-@pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
-def test_the_description_is_built(file):
+
+
+def module_of(file):
     spec = importlib.util.spec_from_file_location("description", file)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    description = module.generate_launch_description()
-    assert {item.name for item in description.get_launch_arguments()} >= {"device", "bundle"}
+    return module
+
+
+@needs_launch
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
+def test_the_description_is_built(file):
+    description = module_of(file).generate_launch_description()
+    wanted = {args[0].value for args, _ in calls(file, "DeclareLaunchArgument")}
+    assert {item.name for item in description.get_launch_arguments()} >= wanted
+
+
+@needs_launch
+def test_without_rviz_the_node_starts_all_the_same(monkeypatch):
+    module, context = launch_of("diception.launch.py", monkeypatch, rviz="true")
+    (line,) = module.viewer(context)
+    assert "rviz2 is not installed" in line.msg[0].text
+    context.launch_configurations["rviz"] = "false"
+    assert module.viewer(context) == []
+
+
+@needs_launch
+def test_without_the_manager_the_launch_ends_before_a_node_starts(monkeypatch):
+    module, context = launch_of("nav2_perception.launch.py", monkeypatch, manager="true")
+    with pytest.raises(RuntimeError, match="lifecycle_manager, which is not installed: apt"):
+        module.manager(context)
+    *_, before, node = module.generate_launch_description().entities
+    assert type(before).__name__ == "OpaqueFunction"
+    assert type(node).__name__ == "Node"
+
+
+def launch_of(file, monkeypatch, **configurations):
+    """The launch file as a module, on a system without the packages it looks for."""
+    from ament_index_python.packages import PackageNotFoundError
+
+    from launch import LaunchContext
+
+    def absent(name):
+        raise PackageNotFoundError(name)
+
+    module, context = module_of(LAUNCH / file), LaunchContext()
+    monkeypatch.setattr(module, "get_package_prefix", absent)
+    context.launch_configurations.update(configurations)
+    return module, context

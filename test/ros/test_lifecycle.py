@@ -4,7 +4,11 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
+import signal
+import subprocess
+import sys
 import time
 
 import cv2
@@ -43,7 +47,7 @@ def test_a_round_trip(unconfigured, image_of, picture):
     peer.wait(lambda: peer.node.count_publishers(depth) == 0)
     started = time.monotonic()
     assert peer.change("configure")
-    assert time.monotonic() - started < 2.0
+    assert time.monotonic() - started < 1.0
     peer.wait(lambda: peer.node.count_publishers(depth) == 1)
     assert peer.node.count_subscribers("/robot/camera/image") == 0
     assert peer.change("activate")
@@ -112,7 +116,8 @@ def test_compressed_images_are_taken(unconfigured, picture):
     ("values", "text"),
     [
         ({"max_rate": -1.0}, "max_rate"),
-        ({"max_rate": "fast"}, "expected 'Type.DOUBLE' got 'Type.STRING'"),
+        # rclpy's own words: names of the types in Jazzy, their numbers in Kilted.
+        ({"max_rate": "fast"}, "expected '(Type.DOUBLE|3)' got '(Type.STRING|4)'"),
         ({"min_depth": 9.0, "max_depth": 3.0}, "min_depth 9 m must be less than max_depth 3 m"),
         ({"tasks": ["depth", "flow"]}, "tasks: 'flow' is unknown"),
         ({"categories": ["yak"]}, "'yak' is not in the bundle's prompt bank"),
@@ -262,3 +267,21 @@ def test_an_unexpected_error_in_a_transition_is_logged(new_node, bundle, caplog,
     assert node.trigger_configure() == TransitionCallbackReturn.ERROR
     assert "on_configure failed unexpectedly" in caplog.text
     assert "something nobody thought of" in caplog.text
+
+
+def test_ctrl_c_while_libraries_load_ends_the_process_at_once():
+    """As Python's exception it could meet a __del__, which swallows it: the node then started."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "diception_ros.ros.node"],
+        env={**os.environ, "PYTHONPROFILEIMPORTTIME": "1"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    for line in process.stderr:
+        if line.endswith(" numpy\n"):
+            break
+    process.send_signal(signal.SIGINT)
+    rest = process.communicate(timeout=60)[1]
+    assert process.returncode == -signal.SIGINT
+    assert "KeyboardInterrupt" not in rest

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+
 import numpy as np
 import pytest
 from diception_ros.msg import FrameReport, InstanceArray, KeypointArray, PointPrompts
@@ -313,14 +315,18 @@ def test_points_are_asked_by_prompt_and_by_click(peer, image_of, picture):
         assert set(np.unique(array_of(mask["~/point/mask"]))) <= {0, 255}
 
 
-def test_an_answer_names_the_prompts_by_their_stamp(peer, image_of, picture):
+def test_an_answer_names_the_prompts_by_their_stamp(peer, image_of, picture, info):
     """The mask has the image's header; the prompts it answers come before it, under their own."""
     click = PointStamped()
     click.point.x, click.point.y = 7.0, 8.0
+    place = PointStamped()
+    place.header.frame_id = "camera_optical_frame"
+    place.point.x, place.point.y, place.point.z = -0.5, -0.5, 2.0
     prompts = PointPrompts(x=[3.0, 4.0], y=[5.0, 6.0], labels=[1, 0])
     for stamp, topic, message, x in (
         (77, "/robot/point_prompts", prompts, [3.0, 4.0]),
         (88, "/robot/point_click", click, [7.0]),
+        (99, "/robot/clicked_point", place, [8.0]),  # 30 * -0.5 / 2 + 15.5
     ):
         message.header.stamp.sec = stamp
         peer.publish(topic, message)
@@ -330,9 +336,24 @@ def test_an_answer_names_the_prompts_by_their_stamp(peer, image_of, picture):
         def answered(stamp=stamp):
             return peer.received["~/point/prompts"][-1].header.stamp.sec == stamp
 
-        mask = peer.ask(image_of(picture), topics, until=lambda _: answered())["~/point/mask"]
+        mask = peer.ask(image_of(picture), topics, info, until=lambda _: answered())["~/point/mask"]
         assert mask.header.frame_id == "camera_optical_frame"
         assert list(peer.received["~/point/prompts"][-1].x) == x
+    peer.publish("/robot/point_prompts", PointPrompts())
+
+
+def test_a_click_in_a_frame_that_nobody_knows_is_named(peer, image_of, picture, info):
+    place = PointStamped()
+    place.header.frame_id = "map"
+    place.point.z = 2.0
+    peer.publish("/robot/clicked_point", place)
+    peer.hear("~/point/mask", Image)
+
+    def warned():
+        peer.show(image_of(picture), info)
+        return peer.log.having("/robot/clicked_point", "TF")
+
+    peer.wait(warned)
     peer.publish("/robot/point_prompts", PointPrompts())
 
 
@@ -381,6 +402,27 @@ def test_outputs_of_another_size_have_their_camera(peer, image_of, picture, info
     found = answers["~/depth/camera_info"]
     assert (found.width, found.k[0]) == (16, pytest.approx(15.0))
     assert peer.set(output__width=0, output__height=0, cloud__decimation=1) == ""
+
+
+def test_a_thinned_cloud_has_one_row_and_its_cost_is_shown(peer, image_of, picture, info):
+    pytest.importorskip("open3d", reason="needs open3d", exc_type=ImportError)
+    assert peer.set(cloud__voxel=0.3, cloud__outliers=True) == ""
+    answers = peer.ask(
+        image_of(picture), {"~/points": PointCloud2, "~/frame_report": FrameReport}, info
+    )
+    cloud, report = answers["~/points"], answers["~/frame_report"]
+    assert cloud.height == 1
+    assert cloud.width < picture.shape[0] * picture.shape[1]
+    assert cloud.is_dense
+    assert report.durations[report.stages.index("cloud")] > 0
+    assert peer.set(cloud__voxel=0.0, cloud__outliers=False) == ""
+
+
+def test_a_filter_of_the_cloud_is_refused_where_it_cannot_be(peer):
+    assert "cloud.label needs a cloud of rows" in peer.set(cloud__voxel=0.3, cloud__label=True)
+    if importlib.util.find_spec("open3d") is None:
+        assert "cloud.outliers needs open3d" in peer.set(cloud__outliers=True)
+    assert peer.get("cloud.voxel") == 0.0
 
 
 def test_the_class_list_needs_vision_msgs_and_says_so(peer, image_of, picture):

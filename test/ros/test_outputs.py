@@ -218,6 +218,39 @@ def test_a_task_of_ones_own_brings_its_topics(answers):
     assert bytes(extra["paint/image_color"].build(given)[0].data) == b"\x80" * 72
 
 
+def test_the_cloud_has_every_nth_row_and_column_of_all_its_fields(answers):
+    values = {"cloud.decimation": 2, "cloud.normals": True, "cloud.label": True}
+    given = replace(
+        answers,
+        parameters=from_values({"tasks": list(TASKS), "scale.source": "fixed", **values}),
+        semantic={7: found([[1, 0, 1, 0, 1, 0]] * 4, 0.9)},
+    )
+    (cloud,) = TABLE["points"].build(given)
+    table = np.frombuffer(bytes(cloud.data), "<f4").reshape(cloud.height, cloud.width, 8)
+    assert (cloud.height, cloud.width) == (2, 3)
+    np.testing.assert_array_equal(table[..., :3], answers.located.points[::2, ::2])
+    normals = answers.results["normal"].vectors
+    np.testing.assert_array_equal(table[..., 4:7], normals[::2, ::2])
+    assert set(table[..., 7].view("<u4").flat) == {7}
+
+
+def test_outliers_of_the_cloud_become_unknown_where_they_are(answers):
+    pytest.importorskip("open3d", reason="needs open3d", exc_type=ImportError)
+    camera = Intrinsics(fx=50, fy=50, cx=19.5, cy=14.5, width=40, height=30)
+    meters = np.full((30, 40), 2.0, np.float32)
+    meters[12, 20] = 9.0
+    frame = Frame(HEADER, np.zeros((30, 40, 3), np.uint8), (40, 30), camera=camera)
+    values = {"tasks": list(TASKS), "scale.source": "fixed", "cloud.outliers": True}
+    given = Answers(
+        frame, from_values(values), metric=MetricDepth(meters, np.isfinite(meters), 0.0)
+    )
+    (cloud,) = TABLE["points"].build(given)
+    depth = np.frombuffer(bytes(cloud.data), "<f4").reshape(cloud.height, cloud.width, 4)[..., 2]
+    assert (cloud.height, cloud.width, cloud.is_dense) == (30, 40, False)
+    assert np.isnan(depth[12, 20])
+    assert np.isfinite(depth).mean() > 0.95
+
+
 def test_filters_leave_out_the_weak_and_small():
     ids = [[1, 1, 2, 3, 3, 3]] * 4
     three = found(ids, 0.2, 0.9, 0.9)

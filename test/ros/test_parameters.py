@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -65,6 +66,12 @@ def test_nested_and_task_parameters_arrive():
         ({"scale.source": "fixed", "scale.fixed.scale": 0.0}, "scale.fixed.scale > 0"),
         ({"scale.source": "fixed", "tasks": ["normal"]}, "needs 'depth' among the tasks"),
         ({"cloud.label": True, "tasks": ["depth"]}, "cloud.label needs 'semantic'"),
+        (
+            {"cloud.label": True, "cloud.voxel": 0.05},
+            "cloud.label needs a cloud of rows and columns, which cloud.voxel 0.05 m leaves",
+        ),
+        ({"cloud.normals": True, "cloud.voxel": 0.05}, "cloud.normals needs a cloud of rows"),
+        ({"cloud.outlier_ratio": 0.0}, "cloud.outlier_ratio must be within 0.1 and 100"),
         ({"categories": ["cup", "cup"]}, "categories: a name is given twice"),
         ({"adapters": ["a", "a"]}, "adapters: a name is given twice"),
         ({"categories": [str(i) for i in range(256)]}, "at most 255, got 256"),
@@ -97,6 +104,14 @@ def test_all_becomes_what_the_bundle_can_answer():
 def test_what_the_bundle_cannot_answer_is_refused(values, text):
     with pytest.raises(ValueError, match=text):
         resolve(from_values(values), TASKS, PROMPTS)
+
+
+@pytest.mark.parametrize("values", [{"cloud.outliers": True}, {"cloud.voxel": 0.05}])
+def test_filters_of_the_cloud_without_open3d_are_refused(monkeypatch, values):
+    monkeypatch.setitem(sys.modules, "open3d", None)
+    (name,) = values
+    with pytest.raises(ValueError, match=f"{name} needs open3d, which is not installed: pip"):
+        resolve(from_values({"categories": ["cup"], **values}), TASKS, PROMPTS)
 
 
 def test_the_tasks_of_adapters_are_always_on_offer():
