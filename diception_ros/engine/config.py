@@ -19,9 +19,10 @@ class EngineConfig:
     """device: "auto" (CUDA where there is one), "cpu", "cuda" or "cuda:N". dtype: "auto" (bfloat16
     where the device multiplies it in hardware, else float32) or a name. threads: CPU threads of
     torch, None keeps torch's own choice. seed: of the fixed starting noise. graphs: capture CUDA
-    graphs (no effect on a CPU). compile: torch.compile on the transformer's blocks and the decoder;
-    the first call of every shape takes a minute, and a CPU needs a C++ compiler. max_batch: most
-    requests in one transformer pass. canvas: (height, width) in pixels instead of the bundle's own.
+    graphs (no effect on a CPU). compile: torch.compile on the transformer's blocks and the
+    autoencoder; the first call of every shape takes a minute, and a CPU needs a C++ compiler.
+    max_batch: most requests in one transformer pass. canvas: (height, width) in pixels instead of
+    the bundle's own.
     """
 
     device: str = "auto"

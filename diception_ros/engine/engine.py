@@ -21,7 +21,7 @@ from diception_ros.engine.deadline import Costs, Plan, choose, work_of
 from diception_ros.engine.jobs import Clock, Job, Options, Outcome, Settings
 from diception_ros.engine.naive import Naive
 from diception_ros.engine.passes import Passes
-from diception_ros.engine.stages import Stages, compile_parts
+from diception_ros.engine.stages import Stages, prepare
 from diception_ros.imaging import Canvas, check_rgb
 from diception_ros.model import BundleInfo, Diception, make_sd3_sized_model
 from diception_ros.model.lora import Adapter
@@ -46,8 +46,7 @@ class Engine:
         self.tasks: dict[str, Task] = dict(tasks)
         self.canvas = Canvas(*(config.canvas or model.info.canvas))
         self._model: Diception | None = model
-        if config.compile:
-            compile_parts(model)
+        prepare(model, compiled=config.compile)
         self._stages = Stages(model, config.max_batch, config.graphs)
         self._adapters = Adapters(model)
         self._passes = Passes(model, self._stages, self._adapters)

@@ -144,11 +144,21 @@ class Stages:
             return function
 
 
-def compile_parts(model: Diception) -> None:
-    """torch.compile where it pays: block by block, so that one compilation serves all of them, and
-    an adapter that is merged in place is seen. Nothing is compiled before it is first called."""
+def prepare(model: Diception, *, compiled: bool) -> None:
+    """The autoencoder's memory format, and torch.compile where it pays.
+
+    Eager group norms in channels_last are slow on a GPU: SD3's decoder at 768 x 768 takes 66 ms on
+    an H200, 48 ms in torch's own format and 20 ms compiled, when channels_last pays again. Blocks
+    are compiled one by one, so that one compilation serves all of them and an adapter that is
+    merged in place is seen. Nothing is compiled before it is first called.
+    """
+    if not compiled:
+        if model.device.type == "cuda":
+            model.vae.to(memory_format=torch.contiguous_format)
+        return
     for block in model.transformer.transformer_blocks:
         block.compile()
+    model.vae.encoder.compile()
     model.vae.decoder.compile()
 
 

@@ -14,8 +14,9 @@ from diception_ros.tasks.depth import mean_channel
 from diception_ros.tasks.segments import find_segments, find_silhouettes
 from diception_ros.tasks.types import Float, Instances, Task
 
-THRESHOLD = 0.5
-"""Brightness of a silhouette; the middle of black and white."""
+THRESHOLD = 0.4
+"""Brightness of a silhouette. Below the middle: where a small network is unsure, one step answers
+the mean of what may be there. Its mean IoU on training scenes: .466 at 0.5, .501 at 0.4."""
 COLOURLESS = 0.15
 """Mean difference of the channels of bright pixels under which an image is white on black."""
 BRIGHT = 0.4

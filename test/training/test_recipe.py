@@ -8,15 +8,23 @@ import pytest
 from diception_ros.tasks import TASKS
 from diception_ros.training.recipe import Phase, Recipe, read_recipe
 
-CONFIG = Path(__file__).parents[2] / "config" / "train.yaml"
+FOLDER = Path(__file__).parents[2] / "config"
+CONFIG = FOLDER / "train_cpu.yaml"
 MakeRecipe = Callable[..., Recipe]
 
 
-def test_the_shipped_recipe_is_read(tmp_path: Path) -> None:
-    recipe = read_recipe(CONFIG, out=tmp_path, threads=None)
+@pytest.mark.parametrize("name", ["train.yaml", "train_cpu.yaml"])
+def test_the_shipped_recipes_are_read(name: str, tmp_path: Path) -> None:
+    recipe = read_recipe(FOLDER / name, out=tmp_path, threads=None)
     assert recipe.out == tmp_path and recipe.threads is None
     recipe.check_tasks(TASKS)
     assert {task for phase in recipe.phases for task in phase.shares} == {"copy", "spot", *TASKS}
+
+
+def test_the_decoders_recipe_is_read() -> None:
+    recipe = read_recipe(FOLDER / "train_decoder.yaml")
+    recipe.check_tasks(TASKS)
+    assert recipe.live and recipe.live.rendered(0) == 6144 and recipe.live.rendered(10**6) == 8192
 
 
 @pytest.mark.parametrize(
