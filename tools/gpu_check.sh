@@ -43,7 +43,7 @@ bench() {
 "$python" -c 'import sys, torch; sys.exit(not torch.cuda.is_available())' ||
     { echo "gpu_check: this torch sees no CUDA GPU" >&2; exit 2; }
 part tests "${TESTS_TIMEOUT:-90}" "$python" -m pytest -p no:cacheprovider -m gpu --durations=5 \
-    -q test/engine
+    -q test/engine test/training/live
 bench embedded "${EMBEDDED_TIMEOUT:-75}" --seconds "${EMBEDDED_SECONDS:-54}" \
     --limit "${EMBEDDED_LIMIT:-25}" --compiled
 bench sd3 "${SD3_TIMEOUT:-120}" --sd3 --seconds "${SD3_SECONDS:-300}" \

@@ -84,10 +84,11 @@ def scratch(
 
 def draw(found: dict[str, Any], path: Path) -> None:
     """The curve as a picture."""
-    counts = [row["images"] for row in found["rows"]]
+    rows = sorted(found["rows"], key=lambda row: row["images"])
+    counts = [row["images"] for row in rows]
     figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
     for name, style in (("adapted", "o-"), ("from scratch", "s--")):
-        axes.plot(counts, [row[name] for row in found["rows"]], style, label=name)
+        axes.plot(counts, [row[name] for row in rows], style, label=name)
     axes.axhline(found["unadapted"], color="grey", linestyle=":", label="unadapted")
     axes.set_xscale("log")
     axes.set_xticks(counts, [str(count) for count in counts])

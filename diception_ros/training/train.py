@@ -29,7 +29,7 @@ from diception_ros.model import BundleInfo, Diception
 from diception_ros.model.precision import best_dtype
 from diception_ros.tasks import TASKS, load_tasks
 from diception_ros.training.data import Batch, Batches, Encoder, load_ahead, load_autoencoder
-from diception_ros.training.live.pool import LiveBatches
+from diception_ros.training.live.batches import LiveBatches
 from diception_ros.training.network import align_streams, build, place_points
 from diception_ros.training.objective import Noising, Objective
 from diception_ros.training.recipe import Recipe

@@ -46,7 +46,9 @@ class Views:
     people: Tensor
 
 
-def nearest(start: Tensor, rays: Tensor, to_local: Tensor, centre: Tensor, kind: Tensor) -> Tensor:
+def nearest(
+    start: Tensor, rays: Tensor, to_local: Tensor, centre: Tensor, kind: Tensor
+) -> tuple[Tensor, Tensor]:
     """start (B, 3), rays (B, N, 3), to_local (B, P, 3, 3), centre (B, P, 3), kind (B, P) -> the
     least distance (B, N) in units of the rays' length and its solid (B, N)."""
     from_centre = start[:, None] - centre

@@ -19,7 +19,7 @@ from torch.nn import functional
 
 from diception_ros.model.precision import autocast
 from diception_ros.training.autoencoder import loss, photographs
-from diception_ros.training.live.pool import LiveBatches
+from diception_ros.training.live.batches import LiveBatches
 from diception_ros.training.recipe import Recipe, read_recipe
 
 Tensor = torch.Tensor

@@ -14,9 +14,9 @@ import torch
 
 from diception_ros.training import targets
 from diception_ros.training.live import paint
+from diception_ros.training.live.batches import LiveBatches, mirrored, order
 from diception_ros.training.live.cast import Caster, Views
 from diception_ros.training.live.film import Film, jpeg
-from diception_ros.training.live.pool import LiveBatches, mirrored, order
 from diception_ros.training.live.worlds import CHUNK, pack_chunk, pack_world, stack
 from diception_ros.training.recipe import Live, Phase, Recipe
 from diception_ros.training.scenes import Frame, photos, render, sample_camera, sample_world
@@ -65,6 +65,19 @@ def test_a_batch_of_worlds_renders_as_each_does_alone(pair: tuple[list[Frame], V
             found = views.people[row, person].numpy()
             np.testing.assert_array_equal(found[:, 2] > 0, visible)
             np.testing.assert_allclose(found[visible, :2], points[visible], atol=1e-2)
+
+
+@pytest.mark.gpu
+def test_a_gpu_renders_what_the_cpu_renders() -> None:
+    if not torch.cuda.is_available():
+        pytest.skip("needs a CUDA GPU, this torch sees none")
+    packed = {name: value[:8] for name, value in pack_chunk("furnished", 0).items()}
+    textures = torch.stack([*photos()])
+    here = Caster(textures, SIZE)(packed)
+    there = Caster(textures.cuda(), SIZE, compiled=True)(packed)
+    assert torch.isclose(there.depth.cpu(), here.depth, rtol=1e-3).float().mean() > 0.995
+    assert (there.instances.cpu() == here.instances).float().mean() > 0.995
+    assert (there.rgb.cpu() - here.rgb).abs().mean() < 0.01
 
 
 def test_batched_targets_are_those_of_the_reference(pair: tuple[list[Frame], Views]) -> None:
