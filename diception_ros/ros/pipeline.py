@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from diception_ros.engine import Engine, Outcome
+from diception_ros.engine import Engine, Options, Outcome
 from diception_ros.ros.camera import intrinsics, resized, stamp_ns
 from diception_ros.ros.filters import confidence_of, keep
 from diception_ros.ros.images import to_rgb
@@ -304,23 +304,23 @@ class Pipeline:
         confidence = None
         if any(output.topic == "depth/confidence" for output in wanted):
             request = next(request for request in requests if request.task == "depth")
-            spread = self._spread(depth, request, frame, parameters)
+            spread = self._spread(request, frame, parameters)
             confidence = confidence_of(
                 metric, spread, parameters.scale.max_residual, self.scale.error(depth.values)
             )
         return replace(answers, metric=metric, confidence=confidence)
 
     def _spread(
-        self, depth: Disparity, request: Request, frame: Frame, parameters: NodeParameters
+        self, request: Request, frame: Frame, parameters: NodeParameters
     ) -> npt.NDArray[np.float32] | None:
-        """Standard deviation (H, W) of the disparity over the seeds asked for; None for one."""
-        values = [depth.values]
-        for offset in range(1, parameters.confidence_seeds):
-            seed = parameters.seed + offset
-            found = self._context.engine.infer([frame.rgb], [[request]], seed=seed)[0][0]
-            assert isinstance(found, Disparity)
-            values.append(found.values)
-        return np.std(values, axis=0) if len(values) > 1 else None
+        """Standard deviation (H, W) of the disparity over the seeds asked for, all in one batch;
+        None for one."""
+        if parameters.confidence_seeds == 1:
+            return None
+        # temporal: without it the engine would forget what the next frames start from.
+        options = Options(samples=parameters.confidence_seeds, temporal=parameters.temporal)
+        engine = self._context.engine
+        return engine.run([frame.rgb], [[request]], parameters.seed, options).spread[0][0]
 
     def _publish(self, answers: Answers, wanted: Sequence[Output], clock: Stages) -> bool:
         """Builds the messages and publishes them together, pictures for people after the data that

@@ -391,6 +391,21 @@ def test_wrong_prompts_are_named(peer, image_of, picture, prompts, text):
     peer.publish("/robot/point_prompts", PointPrompts())
 
 
+def test_several_seeds_lower_the_confidence_where_they_disagree(peer, image_of, picture, info):
+    topic = {"~/depth/confidence": Image}
+    one = array_of(peer.ask(image_of(picture), topic, info)["~/depth/confidence"])
+    assert peer.set(confidence_seeds=4) == ""
+    peer.ask(
+        image_of(picture),
+        topic,
+        info,
+        until=lambda answers: (
+            array_of(answers["~/depth/confidence"]).astype(int).sum() < one.astype(int).sum()
+        ),
+    )
+    assert peer.set(confidence_seeds=1) == ""
+
+
 def test_outputs_of_another_size_have_their_camera(peer, image_of, picture, info):
     assert peer.set(output__width=16, output__height=12, cloud__decimation=2) == ""
     answers = peer.ask(
