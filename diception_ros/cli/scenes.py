@@ -51,7 +51,7 @@ def sheet(
 @app.command()
 def pairs(
     out: Annotated[Path, typer.Argument(help="Folder for images/ and targets/.")],
-    task: Annotated[str, typer.Option(help="floor-crack or handle.")],
+    task: Annotated[str, typer.Option(help="floor-crack, handle, free-floor or support.")],
     count: Count,
     first: First = 0,
     size: Size = 128,

@@ -38,7 +38,10 @@ def test_pairs_are_pictures_and_masks_of_one_name(tmp_path, capsys):
 
 def test_an_unknown_task_is_one_line(tmp_path, capsys):
     assert run(["scenes", "pairs", str(tmp_path / "p"), "--task", "crack", "--count", "1"]) == 2
-    assert "no task 'crack': choose one of floor-crack, handle" in capsys.readouterr().err
+    assert (
+        "no task 'crack': choose one of floor-crack, handle, free-floor, support"
+        in capsys.readouterr().err
+    )
     assert not (tmp_path / "p").exists()
 
 

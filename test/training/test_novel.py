@@ -33,7 +33,7 @@ def test_a_pair_is_a_function_of_its_seed_and_its_mask_is_of_a_sensible_size(tas
     for pair in pairs:
         assert pair.rgb.shape == (SIZE, SIZE, 3) and pair.rgb.dtype == np.uint8
         assert pair.mask.shape == (SIZE, SIZE) and pair.mask.dtype == bool
-        assert 0.004 < pair.mask.mean() < 0.2
+        assert 0.004 < pair.mask.mean() < 0.7
         _, _, stats, _ = cv2.connectedComponentsWithStats(pair.mask.astype(np.uint8))
         assert stats[1:, cv2.CC_STAT_AREA].max() / SIZE**2 > 0.0024  # 40 pixels of 128 x 128
     np.testing.assert_array_equal(pairs[0].rgb, pairs[3].rgb)
@@ -43,10 +43,28 @@ def test_a_pair_is_a_function_of_its_seed_and_its_mask_is_of_a_sensible_size(tas
 
 def test_another_task_and_a_size_that_shows_nothing_are_errors(monkeypatch) -> None:
     monkeypatch.setattr(novel, "VARIANTS", 3)
-    with pytest.raises(ValueError, match="no task 'cracks': choose one of floor-crack, handle"):
+    with pytest.raises(
+        ValueError, match="no task 'cracks': choose one of floor-crack, handle, free-floor, support"
+    ):
         make_pair("cracks", 0, SIZE, SIZE)
     with pytest.raises(ValueError, match="none of 3 scenes shows handle well in 2 x 2 pixels"):
         make_pair("handle", 0, 2, 2)
+
+
+def test_tops_that_support_are_level_and_above_the_floor_that_is_free() -> None:
+    for seed in range(4):
+        variant = WORLDS + seed
+        tops = novel.support(variant, SIZE, SIZE)
+        world = novel.room(np.random.default_rng([variant, 7]))
+        camera = sample_camera(world, variant)
+        frame = render(world, camera, SIZE, SIZE)
+        _, floor = floor_of(frame, camera)
+        up = np.array([0, 0, 1.0]) @ camera.rotation
+        if tops is not None:
+            assert not (tops.mask & floor).any()
+            np.testing.assert_allclose((frame.normals @ up)[tops.mask], 1, atol=0.05)
+        driven = novel.free_floor(variant, SIZE, SIZE)
+        assert driven is None or driven.mask.mean() > 0.08
 
 
 def test_the_worlds_are_neither_trainings_nor_evaluations() -> None:

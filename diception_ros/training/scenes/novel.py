@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Two tasks that the network has never seen, for adaptation from few pairs of picture and mask."""
+"""Tasks that the network has never seen, for adaptation from few pairs of picture and mask."""
 
 from __future__ import annotations
 
@@ -97,12 +97,17 @@ def floor_crack(variant: int, height: int, width: int) -> Pair | None:
 
 def floor_of(frame: Frame, camera: Camera) -> tuple[np.ndarray, Bool]:
     """World x, y (H, W, 2) in metres of every pixel and whether it shows the floor (z = 0)."""
+    points = points_of(frame, camera)
+    seen = (frame.instances == 0) & (np.abs(points[..., 2]) < 2e-3) & (frame.depth < 12)
+    return points[..., :2], seen
+
+
+def points_of(frame: Frame, camera: Camera) -> np.ndarray:
+    """World coordinates (H, W, 3) in metres of every pixel, NaN for the sky."""
     fx, fy, cx, cy = frame.intrinsics
     rows, columns = np.indices(frame.depth.shape)
     rays = np.stack([(columns - cx) / fx, (rows - cy) / fy, np.ones(rows.shape)], axis=-1)
-    points = rays * frame.depth[..., None] @ camera.rotation.T + camera.position
-    seen = (frame.instances == 0) & (np.abs(points[..., 2]) < 2e-3) & (frame.depth < 12)
-    return points[..., :2], seen
+    return rays * frame.depth[..., None] @ camera.rotation.T + camera.position
 
 
 def ends(places: np.ndarray, seen: Bool, rng: Rng) -> tuple[np.ndarray, float]:
@@ -137,6 +142,26 @@ def looking_down(camera: Camera, rng: Rng) -> Camera:
     ahead = camera.rotation[:2, 2] / np.linalg.norm(camera.rotation[:2, 2])
     target = np.array([*(position[:2] + ahead * rng.uniform(1.0, 2.8)), 0.0])
     return Camera(position, look(position, target, float(rng.normal(0, 0.05))), camera.fov)
+
+
+def free_floor(variant: int, height: int, width: int) -> Pair | None:
+    """Where a robot could drive: the floor or ground that is seen; None where it is little."""
+    world = sample_world(variant)
+    camera = sample_camera(world, variant)
+    frame = render(world, camera, height, width, list(photos()))
+    _, seen = floor_of(frame, camera)
+    return Pair(frame.rgb, seen) if 0.08 < seen.mean() < 0.7 else None
+
+
+def support(variant: int, height: int, width: int) -> Pair | None:
+    """Where a robot could put something down: level tops of things, 25 cm to 1.4 m high."""
+    world = room(np.random.default_rng([variant, 7]))
+    camera = sample_camera(world, variant)
+    frame = render(world, camera, height, width, list(photos()))
+    upright = (frame.normals @ camera.rotation.T)[..., 2]
+    level = points_of(frame, camera)[..., 2]
+    tops = (frame.instances > 0) & (upright > 0.95) & (level > 0.25) & (level < 1.4)
+    return Pair(frame.rgb, tops) if 0.03 < tops.mean() < 0.5 else None
 
 
 def handle(variant: int, height: int, width: int) -> Pair | None:
@@ -221,4 +246,6 @@ def stands_free(camera: Camera, world: World) -> bool:
 TASKS: dict[str, Callable[[int, int, int], Pair | None]] = {
     "floor-crack": floor_crack,
     "handle": handle,
+    "free-floor": free_floor,
+    "support": support,
 }
