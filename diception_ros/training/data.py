@@ -135,7 +135,7 @@ class Encoder:
         """(N, 3, H, W) in [-1, 1] -> (N, C, h, w) float32 on the model's device."""
         if not self.remember:
             shown = pictures.to(self.model.device).to(memory_format=torch.channels_last)
-            return self.encode(shown).float()
+            return self.encode(shown).half().float()  # as if they had been remembered
         new = [row for row, key in enumerate(keys) if key not in self.known]
         found: list[torch.Tensor | None] = [self.known.get(key) for key in keys]
         if new:
