@@ -487,10 +487,11 @@ def test_simulated_time_decides_the_age_and_may_start_again(peer, image_of, pict
         peer.wait(answered)
         peer.rewind()
     before = int(peer.until_health("")["dropped: max_age"])
-    old = Clock(clock=shown.header.stamp)
-    old.clock.sec += 100
+    old = Clock()  # of its own stamp: the image's changes with every showing
+    old.clock.sec = shown.header.stamp.sec + 100
 
     def dropped():
+        old.clock.sec += 1  # diagnostics go by this clock: where it stands, none come
         peer.publish("/clock", old)
         peer.show(shown)
         return int(peer.health()[1]["dropped: max_age"]) > before
