@@ -225,19 +225,23 @@ def _steps(
     show: Callable[..., None],
 ) -> None:
     recipe, losses, begun = trainer.recipe, [], time.monotonic()
+
+    def count_time() -> None:
+        nonlocal begun
+        now = time.monotonic()
+        trainer.seconds, begun = trainer.seconds + now - begun, now
+
     while trainer.step < recipe.steps:
         losses.append(trainer.train_step(ahead))
         if trainer.step % recipe.log_every == 0 or trainer.step == recipe.steps:
-            loss = float(sum(losses)) / len(losses)
-            now = time.monotonic()
-            trainer.seconds, begun = trainer.seconds + now - begun, now
+            loss = float(sum(losses)) / len(losses)  # waits for the device
+            count_time()
             rate = recipe.rate_at(trainer.step - 1)
             log.writerow([trainer.step, f"{trainer.seconds:.1f}", f"{loss:.6g}", f"{rate:.4g}"])
             show(completed=trainer.step, loss=f"loss {loss:.4f}")
             losses.clear()
         if trainer.step % recipe.save_every == 0:
-            now = time.monotonic()
-            trainer.seconds, begun = trainer.seconds + now - begun, now
+            count_time()
             trainer.save()
         if validation and recipe.validate_every and trainer.step % recipe.validate_every == 0:
             with trainer.averaged() as model:

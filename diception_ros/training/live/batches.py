@@ -16,6 +16,7 @@ from diception_ros.training.live.cast import Caster
 from diception_ros.training.live.film import Film
 from diception_ros.training.live.pool import LivePool
 from diception_ros.training.live.worlds import CHUNK, chunks_ahead
+from diception_ros.training.pool import ABSENT
 from diception_ros.training.recipe import Live, Recipe
 from diception_ros.training.scenes import photos
 from diception_ros.training.scenes.objects import CATEGORIES
@@ -23,8 +24,6 @@ from diception_ros.training.targets import COPY, MIN_AREA, NAMED, SPOT
 
 Rng = np.random.Generator
 Tensor = torch.Tensor
-ABSENT = 0.15
-"""Share of semantic examples that ask for a category that is not there."""
 
 
 class LiveBatches:

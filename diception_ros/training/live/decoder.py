@@ -18,7 +18,7 @@ from diffusers import AutoencoderTiny
 from torch.nn import functional
 
 from diception_ros.model.precision import autocast
-from diception_ros.training.autoencoder import loss, photographs
+from diception_ros.training.autoencoder import AutoencoderRecipe, loss, photographs
 from diception_ros.training.live.batches import LiveBatches
 from diception_ros.training.recipe import Recipe, read_recipe
 
@@ -26,8 +26,6 @@ Tensor = torch.Tensor
 PHOTOGRAPHS, RECOLOURED = 0.1, 0.15
 """Shares of the pictures."""
 CROPS = 2000
-NOISE = 0.15
-"""On unit-scale latents: the decoder must forgive the transformer."""
 
 
 def crops(side: int, rng: np.random.Generator) -> Tensor:
@@ -112,7 +110,7 @@ def learn(
         latents = model.encode(shown).latents
         spread = torch.rand(len(shown), 1, 1, 1, generator=draws, device=shown.device)
         noise = torch.randn(latents.shape, generator=draws, device=shown.device)
-        scale = NOISE / model.config.scaling_factor
+        scale = AutoencoderRecipe.latent_noise / model.config.scaling_factor
         output = model.decode(latents + noise * spread * scale).sample
     value = loss(output.float(), shown)
     optimizer.zero_grad()
