@@ -9,8 +9,14 @@ import pytest
 from diception_ros.evaluation import demo
 from diception_ros.evaluation.demo import DemoError, DemoPlan, Shown, node_arguments, run_demo
 
+STARTED = """
+import pathlib
+pathlib.Path(__file__).with_suffix(".started").touch()
+"""
 CAMERA = """
-import json
+import json, pathlib, time
+while not pathlib.Path(__file__).with_name("stand_in_recorder.started").exists():
+    time.sleep(0.01)  # the true camera waits for its recorder as well
 print("a line that is not an event")
 for event in {events!r}:
     print(json.dumps(event), flush=True)
@@ -20,6 +26,7 @@ import pathlib, signal, sys, threading
 ended = threading.Event()
 signal.signal(signal.SIGINT, lambda *_: ended.set())
 bag = pathlib.Path(sys.argv[sys.argv.index("--out") + 1])
+pathlib.Path(__file__).with_suffix(".started").touch()
 ended.wait()
 bag.mkdir()
 (bag / "metadata.yaml").touch()
@@ -70,7 +77,7 @@ def test_a_camera_that_stops_halfway_is_an_error(stand_ins):
 
 
 def test_a_recorder_without_a_bag_is_an_error(stand_ins):
-    plan = stand_ins(CAMERA.format(events=[{"event": "done"}]), recorder=WAITING)
+    plan = stand_ins(CAMERA.format(events=[{"event": "done"}]), recorder=STARTED + WAITING)
     with pytest.raises(DemoError, match="the recorder left no bag"):
         run_demo(plan, lambda event: None)
 
