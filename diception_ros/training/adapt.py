@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import math
 import time
-import zlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from peft import LoraConfig, get_peft_model_state_dict
@@ -41,6 +40,8 @@ SMALL_WIDTH = 1024
 RATES = (3e-3, 2e-5)
 """Learning rates below SMALL_WIDTH (tuned on the embedded model) and above (the paper's)."""
 WARM_STEPS = 20
+COMPARED = 16
+"""Pairs on which the known prompts are compared."""
 Report = Callable[[float, float], None]
 """report(share of the training that is done, loss)."""
 
@@ -53,7 +54,8 @@ class Adaptation:
     over the transformer's, 0.01 is 1%. minutes: ends the training earlier than `steps`. rate: None
     is by the network's width. foreground: extra weight of cells where a mask is not black, which
     most of it is. full_noise, serving_noise: see Noising; nearly all samples are what one step of
-    serving sees. variants: how often every pair is encoded, each with other colours, and mirrored.
+    serving sees. variants: how often every pair is encoded: as it is, then parts of it in other
+    colours, and all of that mirrored.
     """
 
     rank: int | None = None
@@ -65,7 +67,7 @@ class Adaptation:
     foreground: float = 3.0
     full_noise: float = 0.9
     serving_noise: float = 0.9
-    variants: int = 4
+    variants: int = 16
     checkpointing: bool = False
     seed: int = 0
 
@@ -101,7 +103,7 @@ def adapt(
     ValueError for a rank over max_share, or a prompt that this bundle has no vectors for.
     """
     rank, share = choose_rank(model, recipe)
-    embeds, pooled = ensure_prompt(model, task.prompt)
+    embeds, pooled = ensure_prompt(model, pairs, task)
     layers = target_layers(model.transformer)
     base = base_sample(layers)
     data = encode_pairs(model, pairs, task, recipe.variants, recipe.foreground, recipe.seed)
@@ -149,25 +151,31 @@ def choose_rank(model: Diception, recipe: Adaptation) -> tuple[int, float]:
     return rank, rank * each
 
 
-def ensure_prompt(model: Diception, prompt: str) -> tuple[torch.Tensor, torch.Tensor]:
-    """Vectors (1, T, D) and (1, P) of the prompt, float32, now in the model's bank: those that are
-    there, else, where prompts are random, new ones, drawn by the prompt's own letters.
-    ValueError where prompts are encoded text."""
+def ensure_prompt(model: Diception, pairs: Pairs, task: Task) -> tuple[torch.Tensor, torch.Tensor]:
+    """Vectors (1, T, D) and (1, P) of the task's prompt, float32, now in the model's bank: those
+    that are there, else, where prompts are random vectors, a copy of the known prompt that is
+    answered most like the targets. ValueError where prompts are encoded text."""
     bank = model.prompts
-    if prompt not in bank.names and model.info.prompts == "random":
-        generator = torch.Generator().manual_seed(zlib.crc32(prompt.encode()))
-        embeds, pooled = (
-            torch.cat([rows, like(rows, generator)]) for rows in (bank.embeds, bank.pooled)
-        )
-        model.prompts = PromptBank([*bank.names, prompt], embeds, pooled)
-    embeds, pooled = model.prompts.lookup([prompt])
+    if task.prompt not in bank.names and model.info.prompts == "random":
+        vectors = bank.lookup([nearest_prompt(model, pairs, task)])
+        rows = [torch.cat(both) for both in zip((bank.embeds, bank.pooled), vectors, strict=True)]
+        model.prompts = PromptBank([*bank.names, task.prompt], *rows)
+    embeds, pooled = model.prompts.lookup([task.prompt])
     return embeds.float(), pooled.float()
 
 
-def like(rows: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """A random row with the mean and the deviation of these."""
-    drawn = torch.randn(rows[:1].shape, generator=generator)
-    return (drawn * rows.float().std() + rows.float().mean()).to(rows)
+@torch.no_grad()
+def nearest_prompt(model: Diception, pairs: Pairs, task: Task) -> str:
+    """The known prompt under which one step from the serving noise comes closest to the targets."""
+    data = encode_pairs(model, pairs.first(min(len(pairs.pairs), COMPARED)), task, 1, 0.0, 0)
+    everything, names = torch.arange(len(data.images)), model.prompts.names
+    objective = Objective(model, Noising(full_noise=1.0, serving_noise=1.0))
+    losses = {}
+    for name in names:
+        asked = replace(data, prompts=(name,) * len(data.images))
+        with autocast(model.device):
+            losses[name] = float(objective(take(asked, everything), (0,)))
+    return min(losses, key=losses.__getitem__)
 
 
 def fit(model: Diception, data: Encoded, recipe: Adaptation, report: Report) -> Training:

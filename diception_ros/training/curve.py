@@ -39,7 +39,7 @@ def learning_curve(
 ) -> dict[str, Any]:
     """Figures on the unseen pairs of the unadapted model, and per count of images of the adapted
     one and of a network of as many parameters that is trained from scratch for the same time."""
-    ensure_prompt(model, task.prompt)
+    ensure_prompt(model, pairs.first(min(counts)), task)
     before = measured(model, None, unseen, task)
     LOG.info("%s, unadapted: %s %.3f on %d", task.name, metric_of(task), before, len(unseen.pairs))
     rows = []

@@ -18,8 +18,7 @@ from torch.nn import functional
 
 from diception_ros.imaging import Canvas
 from diception_ros.tasks import Task
-from diception_ros.training.pairs import Colours, Pairs, Picture
-from diception_ros.training.pool import jittered
+from diception_ros.training.pairs import Colours, Pairs, Picture, varied
 
 LEVELS = 4
 RATE = 3e-3
@@ -83,8 +82,9 @@ def train_unet(
         optimizer.param_groups[0]["lr"] = RATE * (0.5 + 0.5 * math.cos(math.pi * done))
         images, truths = [], []
         for row in rng.integers(len(targets), size=BATCH):
-            image = canvas.to_model(jittered(pairs.images[row], rng))
-            both = torch.stack([image, canvas.to_model(targets[row])])
+            both = torch.stack(
+                [canvas.to_model(part) for part in varied(pairs.images[row], targets[row], rng)]
+            )
             image, truth = both.flip(-1) if rng.random() < 0.5 else both
             images.append(image)
             truths.append(truth / 2 + 0.5)

@@ -21,6 +21,8 @@ from diception_ros.training.pool import jittered
 Picture = npt.NDArray[np.uint8]
 Colours = npt.NDArray[np.float32]
 """(H, W, 3) RGB in 0..1."""
+SMALLEST_PART = 0.6
+"""Of a picture's height and width, in which a variant shows it."""
 
 
 @dataclass(frozen=True)
@@ -98,18 +100,18 @@ def read_pair(name: str, *paths: Path) -> Pair:
 def encode_pairs(
     model: Diception, pairs: Pairs, task: Task, variants: int, foreground: float, seed: int
 ) -> Encoded:
-    """Latents of every pair, as it is and mirrored, `variants` times: first in its own colours,
-    then in others. foreground: extra weight in the loss of a mask's white cells."""
+    """Latents of every pair and its mirror image, `variants` times: first as it is, then varied.
+    foreground: extra weight in the loss of a mask's white cells."""
     rng, canvas = np.random.default_rng(seed), Canvas(*model.info.canvas)
-    targets, images, weights = [], [], []
-    for pair, target in zip(pairs.pairs, pairs.targets(task), strict=True):
+    images, targets, weights = [], [], []
+    for image, target in zip(pairs.images, pairs.targets(task), strict=True):
         for variant in range(variants):
-            image = jittered(pair.image, rng) if variant else pair.image
-            images.append(latents_both_ways(model, canvas.to_model(image)))
-        shown = both_ways(canvas.to_model(target))
-        targets += [latents_both_ways(model, canvas.to_model(target))] * variants
-        white = functional.adaptive_max_pool2d(shown[:, :1], targets[0].shape[-2:]) > 0
-        weights += [1 + foreground * white * (task.result is Mask)] * variants
+            shown = varied(image, target, rng) if variant else (image, target)
+            seen, asked = (both_ways(canvas.to_model(picture)) for picture in shown)
+            images.append(encoded(model, seen))
+            targets.append(encoded(model, asked))
+            white = functional.adaptive_max_pool2d(asked[:, :1], targets[0].shape[-2:]) > 0
+            weights.append(1 + foreground * white * (task.result is Mask))
     count = 2 * len(images)
     return Encoded(
         torch.cat(images),
@@ -121,19 +123,30 @@ def encode_pairs(
     )
 
 
+def varied(image: Picture, target: Picture, rng: np.random.Generator) -> tuple[Picture, Picture]:
+    """A part of both, in other colours: few pictures are soon known by heart."""
+    height, width = image.shape[:2]
+    shares = rng.uniform(SMALLEST_PART, 1) * np.exp(rng.uniform(-0.15, 0.15) * np.array([1, -1]))
+    h, w = np.minimum(np.maximum(shares * (height, width), 1), (height, width)).astype(int)
+    top, left = rng.integers(height - h + 1), rng.integers(width - w + 1)
+    part = np.s_[top : top + h, left : left + w]
+    return jittered(image[part], rng), target[part]
+
+
 def both_ways(picture: torch.Tensor) -> torch.Tensor:
     """(3, H, W) -> it and its mirror image (2, 3, H, W)."""
     return torch.stack([picture, picture.flip(-1)])
 
 
 @torch.no_grad()
-def latents_both_ways(model: Diception, picture: torch.Tensor) -> torch.Tensor:
-    """(3, H, W) in [-1, 1] -> (2, C, h, w) float32 on the model's device."""
-    return model.encode_image(both_ways(picture).to(model.device, model.dtype)).float()
+def encoded(model: Diception, pictures: torch.Tensor) -> torch.Tensor:
+    """(N, 3, H, W) in [-1, 1] -> (N, C, h, w), of the model's device and dtype."""
+    return model.encode_image(pictures.to(model.device, model.dtype))
 
 
 def take(data: Encoded, rows: torch.Tensor) -> Encoded:
     """These rows of a set with one prompt."""
     parts = (data.images, data.targets, data.weights, data.points, data.labels)
     images, targets, weights, points, labels = (part[rows.to(part.device)] for part in parts)
-    return Encoded(images, targets, weights, data.prompts[: len(rows)], points, labels)
+    prompts = data.prompts[: len(rows)]
+    return Encoded(images.float(), targets.float(), weights, prompts, points, labels)

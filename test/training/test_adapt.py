@@ -13,16 +13,23 @@ import pytest
 import torch
 
 from diception_ros.cli import run
-from diception_ros.engine import Engine, EngineConfig
+from diception_ros.engine import EMBEDDED_BUNDLE, Engine, EngineConfig
 from diception_ros.imaging import Canvas
 from diception_ros.model import Diception, make_random_bundle
 from diception_ros.model.bundle import write_bundle_info
 from diception_ros.model.lora import Adapter, target_layers
 from diception_ros.tasks import Request
-from diception_ros.training.adapt import Adaptation, adapt, choose_rank, ensure_prompt, new_task
+from diception_ros.training.adapt import (
+    Adaptation,
+    adapt,
+    choose_rank,
+    ensure_prompt,
+    nearest_prompt,
+    new_task,
+)
 from diception_ros.training.curve import draw, learning_curve
 from diception_ros.training.from_scratch import answers_of, largest, size_of, train_unet
-from diception_ros.training.pairs import read_pairs
+from diception_ros.training.pairs import Pair, Pairs, read_pairs, varied
 from diception_ros.training.scoring import measured, score
 
 TASK = new_task("square")
@@ -134,14 +141,45 @@ def refusal(model):
     return ""
 
 
-def test_a_new_prompt_is_drawn_by_its_own_letters(model, bundle):
-    embeds, pooled = ensure_prompt(model, "[[image2square]]")
-    again = ensure_prompt(Diception.load(bundle), "[[image2square]]")
-    assert torch.equal(embeds, again[0])
-    assert torch.equal(pooled, again[1])
-    assert not torch.equal(embeds, ensure_prompt(model, "[[image2round]]")[0])
-    known = model.prompts.lookup(["[[image2depth]]"])[0]
-    assert torch.equal(ensure_prompt(model, "[[image2depth]]")[0], known)
+@pytest.mark.parametrize("right", ["[[image2depth]]", "[[image2normal]]"])
+def test_a_new_prompt_begins_as_the_known_one_that_is_answered_best(folder, right):
+    model, task = Diception.load(EMBEDDED_BUNDLE), new_task("echo", "colour")
+    names, pairs = model.prompts.names, read_pairs(folder).first(2)
+    images = torch.stack([Canvas(*model.info.canvas).to_model(image) for image in pairs.images])
+    answers = model.generate(images, [right] * 2, steps=1).permute(0, 2, 3, 1)
+    targets = (answers * 255).round().byte().numpy()
+    told = Pairs(tuple(map(Pair, "01", [resized(i, 128) for i in pairs.images], targets)))
+    assert nearest_prompt(model, told, task) == right
+    embeds, pooled = ensure_prompt(model, told, task)
+    assert torch.equal(embeds, model.prompts.lookup([right])[0].float())
+    assert torch.equal(pooled, model.prompts.lookup([right])[1].float())
+    assert model.prompts.names == (*names, "[[image2echo]]")
+
+
+def resized(image, side):
+    return cv2.resize(image, (side, side))
+
+
+def test_a_known_prompt_stays_its_own(model, folder):
+    known, names = model.prompts.lookup(["[[image2depth]]"])[0], model.prompts.names
+    task = new_task("range", "disparity", "[[image2depth]]")
+    assert torch.equal(ensure_prompt(model, read_pairs(folder), task)[0], known)
+    assert model.prompts.names == names
+
+
+def test_a_variant_is_one_part_of_image_and_target():
+    rng = np.random.default_rng(0)
+    place = np.stack(np.indices((40, 60)), -1).astype(np.uint8)
+    target = np.concatenate([place, place[..., :1]], -1)
+    sizes = set()
+    for _ in range(20):
+        image, part = varied(np.where(target > 20, 200, 20).astype(np.uint8), target, rng)
+        assert image.shape == part.shape
+        sizes.add(part.shape)
+        assert part.shape[0] >= 0.5 * 40 and part.shape[1] >= 0.5 * 60
+        bright = image.astype(int) > 100
+        assert (bright[part > 20]).mean() > 0.95 > 0.05 > bright[part <= 20].mean()
+    assert len(sizes) > 5
 
 
 def test_an_encoded_prompt_cannot_be_made_up(model, folder):

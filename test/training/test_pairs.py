@@ -82,13 +82,15 @@ def test_targets_are_drawn_as_their_kind_is(folder, kind, levels):
     assert set(np.unique(drawn)) == levels
 
 
-def test_latents_come_plain_mirrored_and_in_other_colours(folder):
+def test_latents_come_plain_mirrored_and_varied(folder):
     model, pairs = make_random_model(), read_pairs(folder).first(2)
     data = encode_pairs(model, pairs, new_task("crack"), variants=2, foreground=3.0, seed=0)
     assert data.images.shape == data.targets.shape == (8, 4, 8, 8)
     assert data.weights.shape == (8, 1, 8, 8)
-    assert not torch.equal(data.images[0], data.images[2])  # other colours
-    assert torch.equal(data.targets[0], data.targets[2])  # of the image alone
+    assert not torch.equal(data.images[0], data.images[2])
+    assert not torch.equal(data.targets[0], data.targets[2])
+    plain = encode_pairs(model, pairs, new_task("crack"), variants=1, foreground=3.0, seed=0)
+    assert torch.equal(data.targets[[0, 1, 4, 5]], plain.targets)
     assert not torch.equal(data.targets[0], data.targets[1])
     assert torch.equal(data.weights[0], data.weights[1].flip(-1))
     assert set(data.weights.unique().tolist()) == {1.0, 4.0}
