@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from diception_ros.model import Diception
 from diception_ros.model.lora import Adapter
 from diception_ros.tasks import Task
 from diception_ros.training.adapt import Adaptation, adapt, ensure_prompt, new_task
-from diception_ros.training.from_scratch import answers_of, size_of, train_unet
+from diception_ros.training.from_scratch import Clock, answers_of, size_of, train_unet
 from diception_ros.training.pairs import Pairs, read_pairs
 from diception_ros.training.scoring import measured, metric_of, score
 
@@ -44,13 +45,15 @@ def learning_curve(
     LOG.info("%s, unadapted: %s %.3f on %d", task.name, metric_of(task), before, len(unseen.pairs))
     rows = []
     for count in counts:
-        some = pairs.first(count)
+        some, clock = pairs.first(count), clock_of(model.device)
+        started = clock()
         adapter = adapt(model, some, task, recipe)
+        seconds = clock() - started
         row = {
             "images": count,
             "adapted": measured(model, adapter, unseen, task),
-            **scratch(model, some, unseen, task, adapter, recipe.seed),
-            "seconds": adapter.info.seconds,
+            **scratch(model, some, unseen, task, adapter, seconds, recipe.seed),
+            "seconds": round(seconds, 1),
             "steps": adapter.info.steps,
         }
         LOG.info("%s", row)
@@ -68,12 +71,23 @@ def learning_curve(
     }
 
 
+def clock_of(device: torch.device) -> Clock:
+    """Seconds: of a CPU those that this process had it, whatever else it did."""
+    return time.process_time if device.type == "cpu" else time.monotonic
+
+
 def scratch(
-    model: Diception, some: Pairs, unseen: Pairs, task: Task, adapter: Adapter, seed: int
+    model: Diception,
+    some: Pairs,
+    unseen: Pairs,
+    task: Task,
+    adapter: Adapter,
+    seconds: float,
+    seed: int,
 ) -> dict[str, float]:
     trained = sum(a.numel() + b.numel() for a, b in adapter.pairs.values())
     canvas = Canvas(*model.info.canvas)
-    network = train_unet(some, task, canvas, trained, adapter.info.seconds, seed)
+    network = train_unet(some, task, canvas, trained, seconds, seed, clock_of(model.device))
     answers = answers_of(network, [pair.image for pair in unseen.pairs], canvas)
     return {
         "from scratch": score(answers, unseen, task),

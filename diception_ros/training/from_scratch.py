@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -23,6 +23,7 @@ from diception_ros.training.pairs import Colours, Pairs, Picture, varied
 LEVELS = 4
 RATE = 3e-3
 BATCH = 8
+Clock = Callable[[], float]
 
 
 class UNet(nn.Module):
@@ -69,16 +70,22 @@ def largest(parameters: int) -> UNet:
 
 
 def train_unet(
-    pairs: Pairs, task: Task, canvas: Canvas, parameters: int, seconds: float, seed: int
+    pairs: Pairs,
+    task: Task,
+    canvas: Canvas,
+    parameters: int,
+    seconds: float,
+    seed: int,
+    clock: Clock = time.monotonic,
 ) -> UNet:
-    """Trained with the adapter's augmentation, batch and schedule for that long."""
+    """Trained with the adapter's augmentation, batch and schedule for that long by the clock."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = largest(parameters)
     rng, targets = np.random.default_rng(seed), pairs.targets(task)
     optimizer = torch.optim.AdamW(network.parameters(), lr=RATE)
-    started = time.monotonic()
-    while (done := (time.monotonic() - started) / max(seconds, 1e-3)) < 1:
+    started = clock()
+    while (done := (clock() - started) / max(seconds, 1e-3)) < 1:
         optimizer.param_groups[0]["lr"] = RATE * (0.5 + 0.5 * math.cos(math.pi * done))
         images, truths = [], []
         for row in rng.integers(len(targets), size=BATCH):
