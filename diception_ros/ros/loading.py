@@ -142,6 +142,11 @@ def loader(parameters: NodeParameters, found: Plan) -> Load:
     return load
 
 
+def close_after(end_work: Callable[[], object], engine: Engine) -> None:
+    end_work()
+    engine.close()
+
+
 class Loading:
     """One background load. `state` is loading, ready or error; `cause` says what is going on."""
 
@@ -157,15 +162,15 @@ class Loading:
         )
         self._thread.start()
 
-    def abandon(self) -> None:
-        """Frees the engine, in the background, now or as soon as it has been loaded."""
+    def abandon(self, end_work: Callable[[], object]) -> None:
+        """Frees the engine as soon as it has been loaded and end_work has returned. Does so in the
+        background: no lifecycle service may wait for a frame in work, which needs the engine."""
         with self._lock:
             self._abandoned = True
             engine, self.engine = self.engine, None
         if engine is not None:
-            # A frame in work holds the engine's lock; no lifecycle service may wait for that.
             self._closing = threading.Thread(
-                target=engine.close, name="diception closing", daemon=True
+                target=close_after, args=(end_work, engine), name="diception closing", daemon=True
             )
             self._closing.start()
 

@@ -37,6 +37,9 @@ from diception_ros.ros.stream import Notes
 logger = logging.getLogger(__name__)
 EXIT_PATIENCE = 10.0
 """Seconds that a frame in work may take when the process ends."""
+NOTICE = 0.2
+"""Seconds within which an idle node notices a signal."""
+ENDING = (signal.SIGINT, signal.SIGTERM)
 SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
 
 
@@ -236,22 +239,39 @@ class DiceptionNode(LifecycleNode):  # type: ignore[misc]  # rclpy is not typed
         self._health.publish(message)
 
 
+def note_signals() -> list[int]:
+    """The signals that have asked the process to end, empty so far. A second one ends it at once,
+    in the system's way."""
+    came: list[int] = []
+
+    def note(number: int, _: Any) -> None:
+        came.append(number)
+        for name in ENDING:
+            signal.signal(name, signal.SIG_DFL)
+
+    for name in ENDING:
+        signal.signal(name, note)
+    return came
+
+
 def main(args: list[str] | None = None) -> None:
     """Runs the node until it is interrupted.
 
     Until here, while libraries load, Ctrl-C is to end the process in the system's way. As Python's
-    exception it can be lost: one that meets a __del__ is printed and ignored.
+    exception it can be lost: one that meets a __del__ is printed and ignored. rclpy's own handlers
+    would end ROS under a frame that is being published.
     """
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    rclpy.init(args=args)
+    asked = note_signals()
+    rclpy.init(args=args, signal_handler_options=rclpy.SignalHandlerOptions.NO)
     executor = SingleThreadedExecutor()
     node = DiceptionNode()
     executor.add_node(node)
     try:
         if node.autostart:
             node.start()
-        executor.spin()
-    except (KeyboardInterrupt, ExternalShutdownException):
+        while not asked:
+            executor.spin_once(timeout_sec=NOTICE)
+    except ExternalShutdownException:
         pass
     finally:
         executor.remove_node(node)

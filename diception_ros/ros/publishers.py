@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from rclpy.impl.implementation_singleton import rclpy_implementation
 from std_msgs.msg import Header
 
 from diception_ros.ros import qos
@@ -20,6 +21,7 @@ from diception_ros.ros.parameters import NodeParameters
 from diception_ros.tasks import Task
 
 logger = logging.getLogger(__name__)
+RCLError = rclpy_implementation.RCLError
 REPORT = "frame_report"
 LABELS = "semantic/label_info"
 
@@ -99,11 +101,11 @@ class Publishers:
     def publish(self, output: Output, messages: Sequence[Any]) -> None:
         if output.topic in self._publishers:
             for message in messages:
-                self._publishers[output.topic].publish(native(message))
+                self._send(output.topic, message)
 
     def publish_report(self, message: Any) -> None:
         if REPORT in self._publishers:
-            self._publishers[REPORT].publish(native(message))
+            self._send(REPORT, message)
 
     def publish_labels(self, parameters: NodeParameters) -> None:
         """The latched class list, when it is new. Says once which package is missing."""
@@ -124,9 +126,24 @@ class Publishers:
     def _offered(self, parameters: NodeParameters) -> list[Output]:
         return [output for output in self._outputs if output.offered(parameters)]
 
+    def _send(self, topic: str, message: Any) -> None:
+        with self._while_ros_lasts():
+            self._publishers[topic].publish(native(message))
+
     def _heard(self, topic: str) -> bool:
         publisher = self._publishers.get(topic)
-        return publisher is not None and publisher.get_subscription_count() > 0
+        with self._while_ros_lasts():
+            return publisher is not None and publisher.get_subscription_count() > 0
+        return False
+
+    @contextmanager
+    def _while_ros_lasts(self) -> Iterator[None]:
+        """Whoever else runs the node may end its context at any moment; then nobody listens."""
+        try:
+            yield
+        except RCLError:
+            if self._node.context.ok():
+                raise
 
     def _create(self, topic: str, kind: Any) -> Any:
         return self._node.create_publisher(

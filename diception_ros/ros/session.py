@@ -40,7 +40,7 @@ class Session:
         self.streams = {name: Stream(node, name, notes[name], self._gate) for name in names}
         self._sync_topics()
         self._slots: Slots[Incoming] | None = None
-        self._worker: Worker[Any] | None = None
+        self._workers: list[Worker[Any]] = []
         logger.info("images are converted by %s", backend().name)
         self.loading = Loading(loader(parameters, plan), self._loaded)
 
@@ -108,13 +108,12 @@ class Session:
         with self._gate.held():
             for stream in self.streams.values():
                 stream.topics_out.destroy()
-        self.loading.abandon()
+        self.loading.abandon(self._end_work)
 
     def join(self, timeout: float) -> bool:
         """Waits, after `close`, for the load or the frame in work, each at most `timeout` seconds;
         True when all work has ended."""
-        worked = self._worker is None or self._worker.join(timeout)
-        return self.loading.join(timeout) and worked
+        return self._end_work(timeout) and self.loading.join(timeout)
 
     def _loaded(self) -> None:
         with self._lock:
@@ -132,12 +131,18 @@ class Session:
         batch = Batch(engine, pipelines, lambda: self._in_force, self._failed)
         slots: Slots[Incoming] = Slots(tuple(self.streams))
         self._slots = slots
-        self._worker = Worker(
+        worker: Worker[Any] = Worker(
             lambda: slots.take(self.settings.cameras_per_pass, self.settings.batch_wait),
             batch.handle,
             self._all_failed,
             "diception worker",
         )
+        # One of before the last deactivation may have a frame in work still.
+        self._workers = [one for one in self._workers if not one.join(0)] + [worker]
+
+    def _end_work(self, timeout: float | None = None) -> bool:
+        """Waits for the frames in work, at most so many seconds for one; True when none is left."""
+        return all(worker.join(timeout) for worker in self._workers)
 
     def _sync_topics(self) -> None:
         for name, stream in self.streams.items():

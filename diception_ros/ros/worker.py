@@ -91,8 +91,8 @@ class Worker(Generic[T]):
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
-    def join(self, timeout: float) -> bool:
-        """Waits for the end of the thread, in seconds; True when it has ended."""
+    def join(self, timeout: float | None) -> bool:
+        """Waits for the end of the thread, so many seconds or for ever; True when it has ended."""
         self._thread.join(timeout)
         return not self._thread.is_alive()
 

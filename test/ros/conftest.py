@@ -336,7 +336,7 @@ def new_node() -> Iterator[Callable[..., Any]]:
     yield make
     for node, context in made:
         node.destroy_node()
-        rclpy.shutdown(context=context)
+        rclpy.try_shutdown(context=context)
 
 
 def pattern(height: int = 24, width: int = 32) -> Any:
