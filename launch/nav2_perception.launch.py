@@ -63,6 +63,12 @@ ARGUMENTS = (
         "node_names of Nav2's.",
     ),
     DeclareLaunchArgument(
+        "bond",
+        default_value="true",
+        description="The manager watches the node as it does Nav2's own; needs the messages of the "
+        "package bond, which come with Nav2.",
+    ),
+    DeclareLaunchArgument(
         "autostart",
         default_value="true",
         description="The manager configures and activates the node at once.",
@@ -99,6 +105,7 @@ def manager(context: LaunchContext) -> list[Node]:
             "apt install ros-$ROS_DISTRO-nav2-lifecycle-manager, or pass manager:=false and "
             "configure and activate the node yourself"
         ) from None
+    bonded = IfCondition(LaunchConfiguration("bond")).evaluate(context)
     node = Node(
         package="nav2_lifecycle_manager",
         executable="lifecycle_manager",
@@ -110,7 +117,7 @@ def manager(context: LaunchContext) -> list[Node]:
                 "node_names": ["diception"],
                 "autostart": parameter("autostart", bool),
                 "use_sim_time": parameter("use_sim_time", bool),
-                "bond_timeout": 0.0,  # the node has no bond: its health is in /diagnostics
+                "bond_timeout": 4.0 if bonded else 0.0,
             }
         ],
     )
@@ -133,6 +140,7 @@ def generate_launch_description() -> LaunchDescription:
                 "device": parameter("device", str),
                 "image_transport": parameter("image_transport", str),
                 "autostart": False,  # the manager's work
+                "bond": parameter("bond", bool),
                 "use_sim_time": parameter("use_sim_time", bool),
             },
         ],

@@ -20,6 +20,7 @@ from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 
 from diception_ros.ros import declare
+from diception_ros.ros.bond import Bond, check_bond
 from diception_ros.ros.health import statuses
 from diception_ros.ros.loading import Plan, plan
 from diception_ros.ros.logs import bridge, unbridge
@@ -67,6 +68,7 @@ class DiceptionNode(LifecycleNode):  # type: ignore[misc]  # rclpy is not typed
         super().__init__(name, **options)
         self._log_bridge = bridge(self.get_logger())  # type: ignore[no-untyped-call]
         self._session: Session | None = None
+        self._bond: Bond | None = None
         self._cause = ""
         self._notes: dict[str, Notes] = defaultdict(lambda: Notes(logger.warning))
         self._declared: dict[str, Spec] = {}
@@ -113,11 +115,14 @@ class DiceptionNode(LifecycleNode):  # type: ignore[misc]  # rclpy is not typed
             self._session.activate()
         except (RuntimeError, ValueError) as error:
             return self._fail("activate", str(error))
+        if self._session.settings.bond:
+            self._bond = Bond(self)
         return SUCCESS
 
     @logged
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         assert self._session is not None
+        self._release_bond()
         self._session.deactivate()
         return SUCCESS
 
@@ -144,7 +149,13 @@ class DiceptionNode(LifecycleNode):  # type: ignore[misc]  # rclpy is not typed
         unbridge(self._log_bridge)
         super().destroy_node()  # type: ignore[no-untyped-call]
 
+    def _release_bond(self) -> None:
+        if self._bond is not None:
+            self._bond.release()
+            self._bond = None
+
     def _close_session(self) -> None:
+        self._release_bond()
         if self._session is not None:
             self._session.close()
             self._session = None
@@ -158,7 +169,10 @@ class DiceptionNode(LifecycleNode):  # type: ignore[misc]  # rclpy is not typed
         """What the parameters ask for, checked against the bundle. ValueError with the cause."""
         if self._refused_at_start:
             raise ValueError("; ".join(self._refused_at_start.values()))
-        found = plan(declare.read(self, self._declared))
+        parameters = declare.read(self, self._declared)
+        if parameters.bond:
+            check_bond()
+        found = plan(parameters)
         refused = self._declare_found(found)
         if refused:
             self._refused_at_start = refused

@@ -276,6 +276,12 @@ class NodeParameters:
         "Configure and activate by itself at start; false where a lifecycle manager does it.",
         when=START,
     )
+    bond: bool = parameter(
+        False,
+        "Hold a bond with Nav2's lifecycle manager while active, which so notices that the process "
+        "has ended or hangs. Needs the messages of the package bond, which come with Nav2.",
+        when=CONFIGURE,
+    )
     bundle: str = parameter(
         "", "Folder of the model bundle; empty is the one that comes along.", when=CONFIGURE
     )
