@@ -156,6 +156,7 @@ def node_parameters(
     }
     if categories:
         parameters["categories"] = list(categories)
+        parameters["cloud.label"] = True
     if bundle is not None:
         parameters["bundle"] = str(bundle.resolve())
     return parameters

@@ -11,7 +11,9 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from diception_ros.evaluation.cloud_picture import cloud_picture, label_colours
 from diception_ros.evaluation.depth_bags import (
+    CLOUD,
     COMPRESSED,
     IMAGE,
     INFO,
@@ -22,7 +24,7 @@ from diception_ros.evaluation.depth_bags import (
 )
 from diception_ros.evaluation.page import PICTURE_WIDTH, Page, write_page
 from diception_ros.evaluation.sheet import Row
-from diception_ros.evaluation.views import Depth, Picture, view_of
+from diception_ros.evaluation.views import Depth, Picture, Points, view_of
 from diception_ros.tasks import MetricDepth
 from diception_ros.tasks.show import colorize
 
@@ -34,7 +36,7 @@ TWIN = "image_color"
 
 def write_bag_page(bag: Path, out: Path) -> tuple[Path, int]:
     """Writes out/index.html; its path and the number of images shown. Colour images, colour twins,
-    and depth where it has no twin; at most FRAMES moments, evenly spread.
+    depth where it has no twin, and clouds; at most FRAMES moments, evenly spread.
     ValueError if the folder is no bag or holds no picture."""
     with open_bag(bag) as reader:
         kinds = {c.topic: str(c.msgtype) for c in reader.connections}
@@ -42,14 +44,12 @@ def write_bag_page(bag: Path, out: Path) -> tuple[Path, int]:
     wanted = {topic for topic, kind in kinds.items() if kind in (IMAGE, COMPRESSED)}
     wanted -= {topic for topic in wanted if sibling(topic, TWIN) in wanted - {topic}}
     stamps = _moments(bag, wanted)
+    clouds = {topic for topic, kind in kinds.items() if kind == CLOUD}
     pictures: dict[int, dict[str, Rgb]] = defaultdict(dict)
-    for topic, message in messages(bag, wanted):
+    for topic, message in messages(bag, wanted | clouds):
         stamp = stamp_of(message.header)
-        if (
-            stamp in stamps
-            and (rgb := _picture(topic, message, sibling(topic) in infos)) is not None
-        ):
-            pictures[stamp][topic] = rgb
+        if stamp in stamps:
+            pictures[stamp] |= _pictures(topic, message, sibling(topic) in infos)
     columns = sorted({topic for found in pictures.values() for topic in found}, key=_order)
     if not columns:
         raise ValueError(f"{bag} holds no picture: expected colour images or metric depth")
@@ -70,16 +70,24 @@ def _moments(bag: Path, topics: set[str]) -> set[int]:
     return {longest[i] for i in chosen if longest}
 
 
-def _picture(topic: str, message: Any, has_camera: bool) -> Rgb | None:
-    """RGB, no wider than the page shows it."""
+def _pictures(topic: str, message: Any, has_camera: bool) -> dict[str, Rgb]:
+    """RGB by column, no wider than the page shows it."""
     view = view_of(topic, message, has_camera)
     if isinstance(view, Depth):
         known = np.isfinite(view.meters)
-        rgb = colorize(MetricDepth(view.meters, known, 0.0))
-    elif isinstance(view, Picture):
-        rgb = view.rgb
-    else:
-        return None
+        return {topic: narrowed(colorize(MetricDepth(view.meters, known, 0.0)))}
+    if isinstance(view, Picture):
+        return {topic: narrowed(view.rgb)}
+    if isinstance(view, Points):
+        by = {"rgb": view.colours} if view.colours is not None else {}
+        if view.labels is not None:
+            by["label"] = label_colours(view.labels, view.colours)
+        return {f"{topic} by {name}": cloud_picture(view.points, by[name]) for name in by}
+    return {}
+
+
+def narrowed(rgb: Rgb) -> Rgb:
+    """No wider than the page shows it."""
     height, width = rgb.shape[:2]
     if width <= PICTURE_WIDTH:
         return rgb
@@ -87,9 +95,9 @@ def _picture(topic: str, message: Any, has_camera: bool) -> Rgb | None:
     return np.asarray(cv2.resize(rgb, size, interpolation=cv2.INTER_AREA), np.uint8)
 
 
-def _order(topic: str) -> tuple[bool, str]:
-    """Inputs first, then the colour twins."""
-    return topic.endswith(TWIN), topic
+def _order(topic: str) -> tuple[bool, bool, str]:
+    """Inputs first, then the colour twins, then clouds."""
+    return " by " in topic, topic.endswith(TWIN), topic
 
 
 def _page(bag: Path, pictures: dict[int, dict[str, Rgb]], columns: list[str]) -> Page:

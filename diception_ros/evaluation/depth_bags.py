@@ -23,6 +23,7 @@ from diception_ros.geometry.transforms import TransformTree
 
 IMAGE, INFO = "sensor_msgs/msg/Image", "sensor_msgs/msg/CameraInfo"
 COMPRESSED, TF = "sensor_msgs/msg/CompressedImage", "tf2_msgs/msg/TFMessage"
+CLOUD = "sensor_msgs/msg/PointCloud2"
 STATIC = "/tf_static"
 DEPTH_ENCODINGS = ("32FC1", "16UC1")
 COLOURED = ("rgb", "bgr", "bayer", "yuv", "uyvy")

@@ -40,7 +40,7 @@ from diception_ros.tasks import (
     Result,
     Task,
 )
-from diception_ros.tasks.show import colorize
+from diception_ros.tasks.show import classes_picture, colorize
 
 if TYPE_CHECKING:  # at run time no ROS is needed here
     from diception_ros.ros.incoming import Prompts
@@ -246,10 +246,11 @@ def build_colour(answers: Answers, task: str) -> Sequence[Any]:
 
 
 def build_class_colour(answers: Answers) -> Sequence[Any]:
-    """All classes in one picture: the class ids shown as if each were an instance."""
+    """All classes in one picture, with a key of their names."""
     if not answers.semantic:
         return ()
-    picture = colorize(Instances(answers.classes[0].astype(np.uint16), ()), answers.frame.rgb)
+    names = answers.parameters.categories
+    picture = classes_picture(answers.classes[0], names, answers.frame.rgb)
     return (image_message(answers.frame.header, picture),)
 
 

@@ -74,7 +74,8 @@ def depth_marks(picture: Picture, near: float, far: float) -> list[tuple[float, 
     count = int(np.clip(picture.shape[0] // 60, 2, 7))
     shares = np.linspace(0, 1, count)
     meters = 1 / (1 / near + shares * (1 / far - 1 / near))
-    return [(float(s), f"{m:.1f} m") for s, m in zip(shares, meters, strict=True)]
+    digits = 1 if far - near > 1 else 2
+    return [(float(s), f"{m:.{digits}f} m") for s, m in zip(shares, meters, strict=True)]
 
 
 def add_names(picture: Picture, names: Sequence[tuple[str, tuple[float, float]]]) -> None:

@@ -144,5 +144,6 @@ def moving_bag(moving, tmp_path):
 
 @pytest.fixture(scope="session")
 def made():
-    """Makers of messages: image(stamp, values, encoding, ...), cloud(stamp, points, ...)."""
-    return SimpleNamespace(image=image, cloud=cloud)
+    """Makers of messages: image(stamp, values, encoding, ...), cloud(stamp, points, ...), and of a
+    bag of them: bag(folder, (topic, stamp, message)...)."""
+    return SimpleNamespace(image=image, cloud=cloud, bag=write_bag)

@@ -85,6 +85,24 @@ def test_a_bag_becomes_a_page(moving_bag, tmp_path, capsys):
     assert "http" not in text.replace("http-equiv", "")
 
 
+def test_a_page_shows_a_cloud_by_its_colours_and_by_its_labels(made, tmp_path):
+    rng = np.random.default_rng(0)
+    points = rng.uniform((-1, -1, 2), (1, 1, 4), (500, 3)).astype(np.float32)
+    colours = rng.integers(0, 256, (500, 3), np.uint8)
+    items = []
+    for stamp in (5, 6):
+        items += [
+            ("/camera/image", stamp, made.image(stamp, np.zeros((60, 80, 3), np.uint8), "rgb8")),
+            (CLOUD, stamp, made.cloud(stamp, points, colours, np.arange(500) % 3)),
+            ("/lidar", stamp + 1000, made.cloud(stamp + 1000, points)),  # of no image's moment
+        ]
+    assert run(["view", str(made.bag(tmp_path / "bag", items)), "--html", str(tmp_path)]) == 0
+    text = (tmp_path / "index.html").read_text()
+    assert f"{CLOUD} by rgb" in text
+    assert f"{CLOUD} by label" in text
+    assert "/lidar" not in text
+
+
 def test_a_bag_without_pictures_has_no_page(moving_bag, tmp_path, capsys):
     bag = moving_bag(leave=["/diception/depth/image", "/camera/image"])
     assert run(["view", str(bag), "--html", str(tmp_path / "page")]) == 2

@@ -84,7 +84,10 @@ def image(answers, topic):
     message = TABLE[topic].build(answers)[0]
     kinds = {"mono8": "u1", "mono16": "u2", "rgb8": "u1", "32FC1": "f4", "32FC3": "f4"}
     channels = {"rgb8": 3, "32FC3": 3}.get(message.encoding, 1)
-    values = np.frombuffer(message.data, kinds[message.encoding]).reshape(4, 6, channels)
+    values = np.frombuffer(message.data, kinds[message.encoding]).reshape(
+        message.height, message.width, channels
+    )
+    assert (message.height, message.width) == answers.frame.rgb.shape[:2]
     assert message.step * message.height == len(message.data)
     assert message.header == HEADER
     return message.encoding, values
@@ -125,6 +128,27 @@ def test_the_surer_class_wins_and_zero_is_background(answers):
     assert ids[0, :, 0].tolist() == [1, 1, 2, 0, 0, 0]
     assert ids[3, :, 0].tolist() == [0, 2, 2, 1, 1, 1]
     assert confidence[0, :, 0].tolist() == [230, 230, 178, 0, 0, 0]
+
+
+def test_the_picture_of_classes_names_them(answers):
+    """Two nodes that differ in nothing but a class's name show different pictures."""
+    ids = np.zeros((120, 200), np.uint16)
+    ids[60:, 100:] = 1
+    frame = replace(answers.frame, rgb=np.zeros((120, 200, 3), np.uint8))
+    pictures = [
+        image(
+            Answers(
+                frame,
+                from_values({"tasks": ["semantic"], "categories": [name]}),
+                semantic={1: found(ids, 0.9, category=name)},
+            ),
+            "semantic/image_color",
+        )[1]
+        for name in ("cup", "bed")
+    ]
+    differs = (pictures[0] != pictures[1]).any(axis=2)
+    assert differs[:60, :100].any()
+    assert not differs[60:].any()
 
 
 def test_the_answer_to_prompts_repeats_them_under_their_own_header(answers):

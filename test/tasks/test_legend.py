@@ -32,6 +32,8 @@ def test_a_depth_bar_counts_metres_along_inverse_depth():
     marks = depth_marks(np.zeros((H, W, 3), np.uint8), 1.0, 4.0)
     assert [text for _, text in marks] == ["1.0 m", "1.3 m", "2.0 m", "4.0 m"]
     assert [share for share, _ in marks] == pytest.approx([0, 1 / 3, 2 / 3, 1])
+    close = depth_marks(np.zeros((H, W, 3), np.uint8), 0.55, 0.64)
+    assert [text for _, text in close] == ["0.55 m", "0.58 m", "0.61 m", "0.64 m"]
 
 
 def test_metres_are_written_beside_the_bar_only_where_there_are_metres(written):
