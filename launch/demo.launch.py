@@ -21,17 +21,6 @@ from launch import LaunchDescription
 SHARE = FindPackageShare("diception_ros")
 
 ARGUMENTS = (
-    DeclareLaunchArgument(
-        "bundle",
-        default_value="",
-        description="Folder of the model bundle; empty: the small one that comes along.",
-    ),
-    DeclareLaunchArgument(
-        "device",
-        default_value="auto",
-        description="Where the network runs: auto (CUDA where it is, else the CPU), cpu, cuda or "
-        "cuda:N.",
-    ),
     DeclareLaunchArgument("rate", default_value="5.0", description="Images per second."),
     DeclareLaunchArgument(
         "params_file",
@@ -40,12 +29,6 @@ ARGUMENTS = (
     ),
     DeclareLaunchArgument(
         "rviz", default_value="true", description="Start RViz as well, where it is installed."
-    ),
-    DeclareLaunchArgument(
-        "log_level",
-        default_value="info",
-        description="Least severity that the node logs.",
-        choices=["debug", "info", "warn", "error", "fatal"],
     ),
 )
 
@@ -68,14 +51,9 @@ def generate_launch_description() -> LaunchDescription:
             PathJoinSubstitution([SHARE, "launch", "diception.launch.py"])
         ),
         launch_arguments={
-            "bundle": LaunchConfiguration("bundle"),
-            "device": LaunchConfiguration("device"),
             "image": "/camera/image",
             "reference_depth": "/camera/reference_depth",
             "point_prompts": "/camera/point_prompts",
-            "params_file": LaunchConfiguration("params_file"),
-            "rviz": LaunchConfiguration("rviz"),
-            "log_level": LaunchConfiguration("log_level"),
         }.items(),
     )
     # Without the camera there is nothing to show.

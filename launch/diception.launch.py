@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The node for one camera: ros2 launch diception_ros diception.launch.py image:=/camera/image"""
+"""The node for one camera: ros2 launch diception_ros diception.launch.py image:=/camera/image
+
+The other launch files include this one, so they take its arguments, too.
+"""
 
 from ament_index_python.packages import PackageNotFoundError, get_package_prefix
 from launch.actions import DeclareLaunchArgument, LogInfo, OpaqueFunction
@@ -12,6 +15,24 @@ from launch_ros.substitutions import FindPackageShare
 from launch import Action, LaunchContext, LaunchDescription
 
 SHARE = FindPackageShare("diception_ros")
+PARAMETERS = {
+    "bundle": str,
+    "device": str,
+    "image_transport": str,
+    "autostart": bool,
+    "bond": bool,
+    "use_sim_time": bool,
+}
+"""Arguments that are parameters of the node, with their types."""
+TOPICS = (
+    "image",
+    "reference/depth",
+    "reference/points",
+    "point_prompts",
+    "point_click",
+    "clicked_point",
+)
+"""Inputs; the argument's name has _ for /."""
 
 ARGUMENTS = (
     DeclareLaunchArgument("namespace", default_value="", description="Namespace of the node."),
@@ -22,24 +43,11 @@ ARGUMENTS = (
         description="Parameter file; the default documents every parameter.",
     ),
     DeclareLaunchArgument(
-        "bundle",
-        default_value="",
-        description="Folder of the model bundle; empty: the small one that comes along.",
-    ),
-    DeclareLaunchArgument(
-        "device",
-        default_value="auto",
-        description="Where the network runs: auto (CUDA where it is, else the CPU), cpu, cuda or "
-        "cuda:N.",
-    ),
-    DeclareLaunchArgument(
-        "image", default_value="image", description="Image topic; camera_info is its sibling."
-    ),
-    DeclareLaunchArgument(
-        "image_transport",
-        default_value="raw",
-        description="How images come: raw takes <image>, compressed takes <image>/compressed.",
-        choices=["raw", "compressed"],
+        "image",
+        default_value="image",
+        description="Image topic; camera_info is its sibling. With cameras, this and the other "
+        "topics are below each camera's name, for example image_raw; one that begins with / "
+        "serves all of them, a lidar's for example.",
     ),
     DeclareLaunchArgument(
         "reference_depth",
@@ -67,12 +75,49 @@ ARGUMENTS = (
         description="A point in space as PointStamped, in metres: RViz's Publish Point.",
     ),
     DeclareLaunchArgument(
-        "autostart",
-        default_value="true",
-        description="Configure and activate at start; false with a lifecycle manager.",
+        "cameras",
+        default_value="",
+        description="Names of several cameras on one engine, separated by commas; empty: as "
+        "params_file says.",
     ),
     DeclareLaunchArgument(
-        "use_sim_time", default_value="false", description="Time from /clock (simulation, bags)."
+        "bundle",
+        default_value="",
+        description="Folder of the model bundle; empty: as params_file says, and the small one "
+        "that comes along where that says nothing.",
+    ),
+    DeclareLaunchArgument(
+        "device",
+        default_value="",
+        description="Where the network runs: auto (CUDA where it is, else the CPU), cpu, cuda or "
+        "cuda:N; empty: as params_file says.",
+    ),
+    DeclareLaunchArgument(
+        "image_transport",
+        default_value="",
+        description="How images come: raw takes <image>, compressed takes <image>/compressed; "
+        "empty: as params_file says.",
+        choices=["", "raw", "compressed"],
+    ),
+    DeclareLaunchArgument(
+        "autostart",
+        default_value="",
+        description="Configure and activate at start; false with a lifecycle manager; empty: as "
+        "params_file says.",
+    ),
+    DeclareLaunchArgument(
+        "bond",
+        default_value="",
+        description="Let Nav2's lifecycle manager watch the node as it does its own; empty: as "
+        "params_file says.",
+    ),
+    DeclareLaunchArgument(
+        "use_sim_time",
+        default_value="",
+        description="Time from /clock (simulation, bags); empty: as params_file says.",
+    ),
+    DeclareLaunchArgument(
+        "respawn", default_value="false", description="Start the node again when its process ends."
     ),
     DeclareLaunchArgument("rviz", default_value="false", description="Start RViz as well."),
     DeclareLaunchArgument(
@@ -82,11 +127,6 @@ ARGUMENTS = (
         choices=["debug", "info", "warn", "error", "fatal"],
     ),
 )
-
-
-def parameter(name: str, kind: type) -> ParameterValue:
-    """A launch argument as a parameter of the right type."""
-    return ParameterValue(LaunchConfiguration(name), value_type=kind)
 
 
 def viewer(context: LaunchContext) -> list[Action]:
@@ -102,32 +142,45 @@ def viewer(context: LaunchContext) -> list[Action]:
     return [Node(package="rviz2", executable="rviz2", arguments=["-d", file])]
 
 
-def generate_launch_description() -> LaunchDescription:
-    node = Node(
+def remappings(context: LaunchContext, cameras: list[str]) -> list[tuple[str, str]]:
+    """From the node's names to those asked for, for each camera."""
+    found = []
+    for topic in TOPICS:
+        asked = LaunchConfiguration(topic.replace("/", "_")).perform(context)
+        for prefix in [f"{camera}/" for camera in cameras] or [""]:
+            wanted = asked if asked.startswith("/") else f"{prefix}{asked}"
+            if wanted != f"{prefix}{topic}":
+                found.append((f"{prefix}{topic}", wanted))
+    return found
+
+
+def node(context: LaunchContext) -> list[Node]:
+    names = LaunchConfiguration("cameras").perform(context).split(",")
+    cameras = [name.strip() for name in names if name.strip()]
+    parameters = {
+        name: ParameterValue(LaunchConfiguration(name), value_type=kind)
+        for name, kind in PARAMETERS.items()
+        if LaunchConfiguration(name).perform(context)
+    }
+    started = Node(
         package="diception_ros",
         executable="diception_node",
         namespace=LaunchConfiguration("namespace"),
         name=LaunchConfiguration("name"),
         output="screen",
+        respawn=LaunchConfiguration("respawn"),
+        respawn_delay=2.0,
         parameters=[
             LaunchConfiguration("params_file"),
-            {
-                "bundle": parameter("bundle", str),
-                "device": parameter("device", str),
-                "image_transport": parameter("image_transport", str),
-                "autostart": parameter("autostart", bool),
-                "use_sim_time": parameter("use_sim_time", bool),
-            },
+            {**parameters, **({"cameras": cameras} if cameras else {})},
         ],
-        remappings=[
-            ("image", LaunchConfiguration("image")),
-            ("reference/depth", LaunchConfiguration("reference_depth")),
-            ("reference/points", LaunchConfiguration("reference_points")),
-            ("point_prompts", LaunchConfiguration("point_prompts")),
-            ("point_click", LaunchConfiguration("point_click")),
-            ("clicked_point", LaunchConfiguration("clicked_point")),
-        ],
+        remappings=remappings(context, cameras),
         arguments=["--ros-args", "--log-level", LaunchConfiguration("log_level")],
     )
+    return [started]
+
+
+def generate_launch_description() -> LaunchDescription:
     # The viewer first: what fails after a node has started leaves that node behind.
-    return LaunchDescription([*ARGUMENTS, OpaqueFunction(function=viewer), node])
+    steps = [OpaqueFunction(function=viewer), OpaqueFunction(function=node)]
+    return LaunchDescription([*ARGUMENTS, *steps])

@@ -10,8 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from diception_ros.ros.parameters import specs
+
 LAUNCH = Path(__file__).parents[2] / "launch"
 FILES = sorted(LAUNCH.glob("*.launch.py"))
+BASE = LAUNCH / "diception.launch.py"
 
 
 def calls(file, name):
@@ -21,10 +24,25 @@ def calls(file, name):
             yield node.args, {item.arg: item.value for item in node.keywords}
 
 
+def declared_in(file):
+    """Names of a file's arguments, and of those of the file that it includes."""
+    names = {args[0].value for args, _ in calls(file, "DeclareLaunchArgument")}
+    included = any(calls(file, "IncludeLaunchDescription"))
+    return names | (declared_in(BASE) if included else set())
+
+
+def constant(name):
+    """A constant of the file that the others include; types stay names."""
+    for node in ast.parse(BASE.read_text()).body:
+        if isinstance(node, ast.Assign) and node.targets[0].id == name:
+            return node.value
+    raise AssertionError(name)
+
+
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
 def test_every_argument_is_described(file):
     declared = list(calls(file, "DeclareLaunchArgument"))
-    assert len(declared) >= 5
+    assert declared
     for _, keywords in declared:
         assert len(keywords["description"].value) > 10
         assert "default_value" in keywords
@@ -32,9 +50,22 @@ def test_every_argument_is_described(file):
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
 def test_every_configuration_used_is_declared(file):
-    declared = {args[0].value for args, _ in calls(file, "DeclareLaunchArgument")}
     used = {getattr(args[0], "value", None) for args, _ in calls(file, "LaunchConfiguration")}
-    assert {name for name in used if isinstance(name, str)} <= declared
+    assert {name for name in used if isinstance(name, str)} <= declared_in(file)
+
+
+def test_arguments_that_are_parameters_are_those_of_the_node_in_their_types():
+    types = {spec.name: type(spec.default).__name__ for spec in specs()}
+    types["use_sim_time"] = "bool"  # rclpy's own
+    given = constant("PARAMETERS")
+    found = {key.value: kind.id for key, kind in zip(given.keys, given.values, strict=True)}
+    assert found == {name: types[name] for name in found}
+    assert set(found) <= declared_in(BASE)
+
+
+def test_every_input_has_an_argument():
+    topics = ast.literal_eval(constant("TOPICS"))
+    assert {topic.replace("/", "_") for topic in topics} <= declared_in(BASE)
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
@@ -44,13 +75,11 @@ def test_files_that_are_named_exist(file):
         assert (LAUNCH.parent / "config" / name).is_file()
 
 
-def test_the_demo_passes_only_arguments_that_exist():
-    declared = {
-        args[0].value for args, _ in calls(LAUNCH / "diception.launch.py", "DeclareLaunchArgument")
-    }
-    ((_, keywords),) = calls(LAUNCH / "demo.launch.py", "IncludeLaunchDescription")
+@pytest.mark.parametrize("name", ["demo", "nav2_perception"])
+def test_only_arguments_that_exist_are_passed_on(name):
+    ((_, keywords),) = calls(LAUNCH / f"{name}.launch.py", "IncludeLaunchDescription")
     passed = {key.value for key in keywords["launch_arguments"].func.value.keys}
-    assert passed <= declared
+    assert passed <= declared_in(BASE)
 
 
 needs_launch = pytest.mark.skipif(
@@ -90,7 +119,27 @@ def test_without_the_manager_the_launch_ends_before_a_node_starts(monkeypatch):
         module.manager(context)
     *_, before, node = module.generate_launch_description().entities
     assert type(before).__name__ == "OpaqueFunction"
-    assert type(node).__name__ == "Node"
+    assert type(node).__name__ == "IncludeLaunchDescription"
+
+
+@needs_launch
+def test_each_camera_has_its_topics_and_one_lidar_serves_all(monkeypatch):
+    given = {"image": "image_raw", "reference_points": "/lidar"}
+    module, context = launch_of("diception.launch.py", monkeypatch, **given)
+    context.launch_configurations.update(
+        {name: name.replace("_", "/", 1) for name in ("reference_depth",)}
+        | {name: name for name in ("point_prompts", "point_click", "clicked_point")}
+    )
+    assert module.remappings(context, []) == [
+        ("image", "image_raw"),
+        ("reference/points", "/lidar"),
+    ]
+    assert module.remappings(context, ["front", "left"]) == [
+        ("front/image", "front/image_raw"),
+        ("left/image", "left/image_raw"),
+        ("front/reference/points", "/lidar"),
+        ("left/reference/points", "/lidar"),
+    ]
 
 
 def launch_of(file, monkeypatch, **configurations):
