@@ -15,7 +15,8 @@ from rcl_interfaces.msg import (
 from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException
 from rclpy.parameter import Parameter
 
-from diception_ros.ros.parameters import START, NodeParameters, Spec, from_values
+from diception_ros.ros.parameters import NodeParameters, from_values
+from diception_ros.ros.spec import START, Spec
 
 Check = Callable[[NodeParameters, set[str]], None]
 """check(new, changed names): ValueError refuses the change with its reason."""

@@ -25,14 +25,13 @@ from diception_ros.ros.health import statuses
 from diception_ros.ros.loading import Plan, plan
 from diception_ros.ros.logs import bridge, unbridge
 from diception_ros.ros.parameters import (
-    CONFIGURE,
     NodeParameters,
-    Spec,
     camera_specs,
     is_per_camera,
     specs,
 )
 from diception_ros.ros.session import Session
+from diception_ros.ros.spec import CONFIGURE, Spec
 from diception_ros.ros.stream import Notes
 
 logger = logging.getLogger(__name__)

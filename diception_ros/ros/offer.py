@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from diception_ros.geometry.cloud_filter import require_open3d
-from diception_ros.ros.parameters import ALL, MAX_CATEGORIES, NodeParameters
+from diception_ros.ros.parameter_checks import MAX_CATEGORIES
+from diception_ros.ros.parameters import ALL, NodeParameters
 from diception_ros.tasks import Task
 
 

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every parameter of the node: default, range, unit, effect, and how they are checked together.
-
-Long because it is one table; only its last third is code.
+"""All parameters of the node: those of the whole here, the others by subject in
+parameter_groups.py; what is wrong with them is in parameter_checks.py.
 
 No ROS here: `declare.py` carries these to rclpy, tests and tools read them without it.
 """
@@ -9,28 +8,25 @@ No ROS here: `declare.py` carries these to rclpy, tests and tools read them with
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from diception_ros.engine import EngineConfig
+from diception_ros.ros.parameter_checks import check_ranges, check_together
+from diception_ros.ros.parameter_groups import (
+    CloudParameters,
+    FilterParameters,
+    OutputParameters,
+    ScaleParameters,
+    TaskParameters,
+)
+from diception_ros.ros.spec import CONFIGURE, START, Spec, build, parameter, specs_of, values_of
 from diception_ros.tasks import TASKS
 
-Value = bool | int | float | str | tuple[str, ...] | tuple[float, ...]
-
-LIVE = "live"
-CONFIGURE = "configure"
-START = "start"
-"""When a change takes effect: between two frames, at the next configure, or at the next start."""
-
 TRANSPORTS = ("raw", "compressed")
-SCALE_SOURCES = ("none", "fixed", "reference", "ground_plane")
 ALL = "all"
 """In `tasks` and `categories`: everything that the bundle can answer."""
-MAX_CATEGORIES = 255
-"""Class ids are 8 bit and 0 is the background."""
-CAMERA_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 PER_CAMERA = (
     "image_transport",
     "max_rate",
@@ -42,229 +38,6 @@ PER_CAMERA = (
     "scale.",
 )
 """Parameters (or groups of them) that every camera of `cameras` has for itself."""
-
-
-@dataclass(frozen=True)
-class Spec:
-    """One parameter. bounds are inclusive; choices empty means any; unit "" means none."""
-
-    name: str
-    default: Value
-    text: str
-    unit: str = ""
-    bounds: tuple[float, float] | None = None
-    choices: tuple[str, ...] = ()
-    when: str = LIVE
-
-    @property
-    def declared(self) -> Any:
-        """The default as rclpy takes it. An empty list has no type in ROS: [""] stands for it."""
-        return (list(self.default) or [""]) if isinstance(self.default, tuple) else self.default
-
-    def describe(self) -> str:
-        """One paragraph for `ros2 param describe`."""
-        parts = [self.text]
-        if self.unit:
-            parts.append(f"Unit: {self.unit}.")
-        if self.choices:
-            parts.append(f"One of: {', '.join(self.choices)}.")
-        if self.when == CONFIGURE:
-            parts.append("A change takes effect at the next configure.")
-        return " ".join(parts)
-
-
-def parameter(default: Value, text: str, **details: Any) -> Any:
-    """A dataclass field that carries its Spec."""
-    return field(default=default, metadata={"spec": Spec("", default, text, **details)})
-
-
-@dataclass(frozen=True)
-class TaskParameters:
-    """Of one task; the ROS names begin with the task's name, for example `depth.steps`."""
-
-    steps: int = parameter(0, "Denoising steps; 0 takes the bundle's own figure.", bounds=(0, 100))
-    guidance: float = parameter(
-        0.0,
-        "Classifier-free guidance; 0 takes the bundle's own figure, 1 is off, above 1 costs twice.",
-        bounds=(0.0, 20.0),
-    )
-    max_rate: float = parameter(
-        0.0, "Most answers per second; 0 is every frame.", unit="Hz", bounds=(0.0, 1000.0)
-    )
-
-
-@dataclass(frozen=True)
-class OutputParameters:
-    width: int = parameter(
-        0,
-        "Width of every output and of the camera info; 0 keeps the input's. Nav2's semantic layer "
-        "works best near 400.",
-        unit="px",
-        bounds=(0, 8192),
-    )
-    height: int = parameter(
-        0, "Height of every output; 0 keeps the input's.", unit="px", bounds=(0, 8192)
-    )
-
-
-@dataclass(frozen=True)
-class FixedScale:
-    scale: float = parameter(
-        1.0,
-        "source fixed: 1 / depth = scale * relative disparity + shift.",
-        unit="1/m",
-        bounds=(0.0, 1e6),
-    )
-    shift: float = parameter(
-        0.0, "source fixed: see scale.fixed.scale.", unit="1/m", bounds=(-1e6, 1e6)
-    )
-
-
-@dataclass(frozen=True)
-class ReferenceScale:
-    max_age: float = parameter(
-        0.2,
-        "source reference: largest difference between the stamps of image and reference.",
-        unit="s",
-        bounds=(0.0, 60.0),
-    )
-    extrinsics: tuple[float, ...] = parameter(
-        (0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0),
-        "Pose of the frame of reference/points in the camera's optical frame: x y z qx qy qz qw. "
-        "Looked at only when the two frame ids differ.",
-        unit="m and quaternion",
-    )
-
-    use_tf: bool = parameter(
-        False, "source reference: take the extrinsics from TF instead; needs tf2_ros."
-    )
-    min_coverage: float = parameter(
-        0.001,
-        "source reference: least share of the image's pixels that must have a reference.",
-        bounds=(0.0, 1.0),
-    )
-
-
-@dataclass(frozen=True)
-class GroundPlane:
-    height: float = parameter(
-        0.5,
-        "source ground_plane: height of the optical centre over the floor.",
-        unit="m",
-        bounds=(0.01, 1000.0),
-    )
-    pitch: float = parameter(
-        0.0,
-        "source ground_plane: how far the camera looks down from the horizontal.",
-        unit="rad",
-        bounds=(-1.6, 1.6),
-    )
-    roll: float = parameter(
-        0.0,
-        "source ground_plane: rotation of the camera about its viewing axis, clockwise positive.",
-        unit="rad",
-        bounds=(-3.2, 3.2),
-    )
-    frame: str = parameter(
-        "",
-        "source ground_plane: TF frame on the floor with z up, for example base_footprint; then "
-        "height, pitch and roll come from TF. Needs tf2_ros.",
-    )
-
-
-@dataclass(frozen=True)
-class ScaleParameters:
-    """Where metres come from."""
-
-    source: str = parameter(
-        "none",
-        "Where metres come from; none publishes no metric topic at all.",
-        choices=SCALE_SOURCES,
-    )
-    smoothing: float = parameter(
-        0.0,
-        "Share of the last fit kept in the new one where both agree within their noise: 0 takes "
-        "each fit as it is, 0.9 is slow.",
-        bounds=(0.0, 0.99),
-    )
-    period: float = parameter(
-        0.0,
-        "Time between two fits; 0 fits every frame. Relative disparity is normalised per image, so "
-        "an old fit is only as good as the scene is still.",
-        unit="s",
-        bounds=(0.0, 3600.0),
-    )
-    max_residual: float = parameter(
-        0.25, "A fit with a larger relative residual is not used.", bounds=(0.0, 10.0)
-    )
-    hold: float = parameter(
-        1.0,
-        "How long the last good fit serves when no new one can be made.",
-        unit="s",
-        bounds=(0.0, 3600.0),
-    )
-    fixed: FixedScale = field(default_factory=FixedScale)
-    reference: ReferenceScale = field(default_factory=ReferenceScale)
-    ground_plane: GroundPlane = field(default_factory=GroundPlane)
-
-
-@dataclass(frozen=True)
-class CloudParameters:
-    """The filters are open3d's; see geometry/cloud_filter.py."""
-
-    max_rate: float = parameter(
-        0.0, "Most clouds per second; 0 is every frame.", unit="Hz", bounds=(0.0, 1000.0)
-    )
-    decimation: int = parameter(
-        1,
-        "Every n-th row and column; keep 1 where a consumer wants cloud and mask of equal size.",
-        unit="px",
-        bounds=(1, 64),
-    )
-    outliers: bool = parameter(
-        False,
-        "Lone points, far from their neighbours, become unknown; the cloud keeps its rows and "
-        "columns. Needs open3d; time per cloud in frame_report, stage cloud.",
-    )
-    outlier_ratio: float = parameter(
-        2.0,
-        "outliers: points whose mean distance to their neighbours exceeds the cloud's mean by so "
-        "many standard deviations are left out; less is stricter.",
-        bounds=(0.1, 100.0),
-    )
-    voxel: float = parameter(
-        0.0,
-        "Edge of a cube that keeps one point, the mean of its points and colours; 0 is off. The "
-        "cloud then has no rows and columns (height 1), so not with cloud.normals, cloud.label or "
-        "beside a consumer that pairs points and pixels. Needs open3d.",
-        unit="m",
-        bounds=(0.0, 100.0),
-    )
-    normals: bool = parameter(False, "Adds normal_x/y/z; needs the task normal.")
-    label: bool = parameter(False, "Adds label, the semantic class id; needs the task semantic.")
-
-    @property
-    def filters(self) -> tuple[str, ...]:
-        """The parameters in force that need open3d."""
-        return tuple(name for name in ("outliers", "voxel") if getattr(self, name))
-
-
-@dataclass(frozen=True)
-class FilterParameters:
-    """What is kept of an answer."""
-
-    instance_score: float = parameter(
-        0.0, "Instances below this score are left out.", bounds=(0.0, 1.0)
-    )
-    instance_area: int = parameter(
-        1, "Instances smaller than this are left out.", unit="px", bounds=(1, 1_000_000)
-    )
-    point_score: float = parameter(
-        0.5, "A pixel belongs to the answer to a point prompt from this score.", bounds=(0.0, 1.0)
-    )
-    keypoint_score: float = parameter(
-        0.0, "Keypoints below this score are left out.", bounds=(0.0, 1.0)
-    )
 
 
 @dataclass(frozen=True)
@@ -429,12 +202,12 @@ class NodeParameters:
 
 def specs(names: Sequence[str] = tuple(TASKS)) -> tuple[Spec, ...]:
     """Every parameter under its ROS name; names: the tasks that exist."""
-    return (*_specs(NodeParameters, ""), *task_specs(names))
+    return (*specs_of(NodeParameters, ""), *task_specs(names))
 
 
 def task_specs(names: Sequence[str]) -> tuple[Spec, ...]:
     """Those of the tasks alone."""
-    return tuple(spec for name in names for spec in _specs(TaskParameters, f"{name}."))
+    return tuple(spec for name in names for spec in specs_of(TaskParameters, f"{name}."))
 
 
 def camera_specs(parameters: NodeParameters) -> tuple[Spec, ...]:
@@ -442,7 +215,7 @@ def camera_specs(parameters: NodeParameters) -> tuple[Spec, ...]:
     return tuple(
         dataclasses.replace(spec, name=f"{camera}.{name}", default=value)
         for camera in parameters.cameras
-        for name, value, spec in _values(parameters, "")
+        for name, value, spec in values_of(parameters, "")
         if is_per_camera(name)
     )
 
@@ -477,114 +250,15 @@ def _node_parameters(rest: Mapping[str, Any]) -> NodeParameters:
     """Of plain values, those of the cameras left out."""
     owners = {name.partition(".")[0] for name in rest if name.partition(".")[2]}
     owners -= set(rest.get("cameras", ()))
-    nested = {spec.name.partition(".")[0] for spec in _specs(NodeParameters, "")}
+    nested = {spec.name.partition(".")[0] for spec in specs_of(NodeParameters, "")}
     tasks = {
-        owner: _build(TaskParameters, f"{owner}.", rest)
+        owner: build(TaskParameters, f"{owner}.", rest)
         for owner in owners - nested
         if any(f"{owner}.{item.name}" in rest for item in dataclasses.fields(TaskParameters))
     }
-    built = _build(NodeParameters, "", rest, per_task=tasks)
+    built = build(NodeParameters, "", rest, per_task=tasks)
     assert isinstance(built, NodeParameters)
     return built
-
-
-def check_ranges(parameters: NodeParameters) -> None:
-    """ValueError naming the first value outside its bounds or choices."""
-    for name, value, spec in _values(parameters, ""):
-        if spec.bounds and not spec.bounds[0] <= value <= spec.bounds[1]:
-            low, high = spec.bounds
-            raise ValueError(f"{name} must be within {low:g} and {high:g} {spec.unit}, got {value}")
-        if spec.choices and value not in spec.choices:
-            raise ValueError(f"{name} must be one of {', '.join(spec.choices)}, got '{value}'")
-
-
-def check_together(parameters: NodeParameters) -> None:
-    """ValueError for values that are fine alone but not in company."""
-    if parameters.min_depth >= parameters.max_depth:
-        raise ValueError(
-            f"min_depth {parameters.min_depth:g} m must be less than max_depth "
-            f"{parameters.max_depth:g} m"
-        )
-    if (parameters.output.width == 0) != (parameters.output.height == 0):
-        raise ValueError("output.width and output.height must be both 0 or both given")
-    if parameters.scale.source == "fixed" and parameters.scale.fixed.scale <= 0:
-        raise ValueError("scale.source fixed needs scale.fixed.scale > 0 (1/m)")
-    if parameters.scale.source != "none" and not parameters.offers("depth"):
-        raise ValueError(f"scale.source {parameters.scale.source} needs 'depth' among the tasks")
-    _check_names(parameters)
-    _check_cloud(parameters)
-    _check_pose(parameters.scale.reference.extrinsics)
-    parameters.engine_config()
-
-
-def _check_names(parameters: NodeParameters) -> None:
-    for name in parameters.cameras:
-        if not CAMERA_NAME.fullmatch(name):
-            raise ValueError(
-                f"cameras: '{name}' is no name: expected letters, digits and _, a letter first"
-            )
-    for name in ("tasks", "categories", "adapters", "cameras"):
-        values = getattr(parameters, name)
-        if len(set(values)) != len(values):
-            raise ValueError(f"{name}: a name is given twice in {', '.join(values)}")
-    if len(parameters.categories) > MAX_CATEGORIES:
-        raise ValueError(
-            f"categories: at most {MAX_CATEGORIES}, got {len(parameters.categories)} "
-            "(class ids are 8 bit)"
-        )
-
-
-def _check_cloud(parameters: NodeParameters) -> None:
-    for field_name, task in (("normals", "normal"), ("label", "semantic")):
-        if getattr(parameters.cloud, field_name) and not parameters.offers(task):
-            raise ValueError(f"cloud.{field_name} needs '{task}' among the tasks")
-        if getattr(parameters.cloud, field_name) and parameters.cloud.voxel:
-            raise ValueError(
-                f"cloud.{field_name} needs a cloud of rows and columns, which cloud.voxel "
-                f"{parameters.cloud.voxel:g} m leaves none of: turn one of them off"
-            )
-
-
-def _check_pose(pose: Sequence[float]) -> None:
-    if len(pose) != 7 or abs(sum(part * part for part in pose[3:]) - 1) > 1e-3:
-        raise ValueError(
-            "scale.reference.extrinsics must be x y z and a unit quaternion qx qy qz qw, "
-            f"got {list(pose)}"
-        )
-
-
-def _specs(kind: Any, prefix: str) -> list[Spec]:
-    found: list[Spec] = []
-    for item in dataclasses.fields(kind):
-        if "spec" in item.metadata:
-            found.append(dataclasses.replace(item.metadata["spec"], name=prefix + item.name))
-        elif dataclasses.is_dataclass(item.default_factory):
-            found += _specs(item.default_factory, f"{prefix}{item.name}.")
-    return found
-
-
-def _build(kind: Any, prefix: str, values: Mapping[str, Any], **given: Any) -> Any:
-    arguments = dict(given)
-    for item in dataclasses.fields(kind):
-        if "spec" in item.metadata and prefix + item.name in values:
-            arguments[item.name] = values[prefix + item.name]
-        elif dataclasses.is_dataclass(item.default_factory):
-            arguments[item.name] = _build(item.default_factory, f"{prefix}{item.name}.", values)
-    return kind(**arguments)
-
-
-def _values(part: Any, prefix: str) -> list[tuple[str, Any, Spec]]:
-    found = []
-    for item in dataclasses.fields(part):
-        value = getattr(part, item.name)
-        if "spec" in item.metadata:
-            found.append((prefix + item.name, value, item.metadata["spec"]))
-        elif dataclasses.is_dataclass(value):
-            found += _values(value, f"{prefix}{item.name}.")
-    if isinstance(part, NodeParameters):
-        for name, settings in part.per_task.items():
-            found += _values(settings, f"{name}.")
-    return found
 
 
 def _plain(value: Any) -> Any:

@@ -27,7 +27,8 @@ from diception_ros.geometry import (
 from diception_ros.ros.camera import stamp_ns
 from diception_ros.ros.cloud import read_points
 from diception_ros.ros.images import to_meters
-from diception_ros.ros.parameters import GroundPlane, NodeParameters, ScaleParameters
+from diception_ros.ros.parameter_groups import GroundPlane, ScaleParameters
+from diception_ros.ros.parameters import NodeParameters
 from diception_ros.ros.transforms import FindPose, no_pose
 from diception_ros.tasks import MetricDepth
 

@@ -11,9 +11,9 @@ import pytest
 import yaml
 
 from diception_ros.ros.offer import bundle_path, resolve
+from diception_ros.ros.parameter_groups import TaskParameters
 from diception_ros.ros.parameters import (
     NodeParameters,
-    TaskParameters,
     camera_specs,
     from_values,
     specs,
