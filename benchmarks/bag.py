@@ -37,7 +37,8 @@ from diception_ros.evaluation.offline.plan import Plan
 from diception_ros.evaluation.offline.run import Run, load
 from diception_ros.evaluation.offline.timeline import Problem
 from diception_ros.model import make_random_bundle
-from diception_ros.ros.outputs import OUTPUTS, Answers, Frame
+from diception_ros.ros.answers import Answers, Frame
+from diception_ros.ros.outputs import OUTPUTS
 from diception_ros.ros.parameters import NodeParameters
 from diception_ros.ros.requests import requests_for
 from diception_ros.training.scenes import make_frame

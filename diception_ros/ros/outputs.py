@@ -5,16 +5,14 @@ ROS here."""
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from diception_ros.geometry import Intrinsics
 from diception_ros.geometry.cloud_filter import without_outliers
-from diception_ros.ros.camera import Located
+from diception_ros.ros.answers import Answers
 from diception_ros.ros.cloud import cloud_message, thinned
 from diception_ros.ros.content import (
     CAMERA_INFO,
@@ -27,7 +25,6 @@ from diception_ros.ros.content import (
 )
 from diception_ros.ros.messages import image_message, instance_array, keypoint_array
 from diception_ros.ros.parameters import NodeParameters
-from diception_ros.ros.scale import Reference
 from diception_ros.tasks import (
     TASKS,
     Colours,
@@ -35,74 +32,10 @@ from diception_ros.tasks import (
     Instances,
     Keypoints,
     Mask,
-    MetricDepth,
     Normals,
-    Result,
     Task,
 )
 from diception_ros.tasks.show import classes_picture, colorize
-
-if TYPE_CHECKING:  # at run time no ROS is needed here
-    from diception_ros.ros.incoming import Prompts
-
-
-@dataclass(frozen=True)
-class Frame:
-    """One image on its way. rgb uint8 (H, W, 3) at the published size; input_size (width, height)
-    in pixels as it came; camera and camera_info belong to the published size. references and
-    prompts: those at hand when the work began, because newer ones push them out meanwhile."""
-
-    header: Any
-    rgb: npt.NDArray[np.uint8]
-    input_size: tuple[int, int]
-    camera_info: Any | None = None
-    camera: Intrinsics | None = None
-    references: tuple[Reference, ...] = ()
-    prompts: Prompts | None = None
-
-
-@dataclass(frozen=True)
-class Answers:
-    """Everything that is known about one frame. results: by task; semantic: by class id from 1;
-    metric and confidence (H, W) uint8 only where there are metres."""
-
-    frame: Frame
-    parameters: NodeParameters
-    results: Mapping[str, Result] = field(default_factory=dict)
-    semantic: Mapping[int, Instances] = field(default_factory=dict)
-    metric: MetricDepth | None = None
-    confidence: npt.NDArray[np.uint8] | None = None
-
-    @cached_property
-    def located(self) -> Located | None:
-        """Positions of all pixels, None without metres."""
-        if self.metric is None or self.frame.camera is None:
-            return None
-        return Located(self.metric.meters, self.frame.camera)
-
-    @cached_property
-    def classes(self) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
-        """Class ids and confidences, both (H, W) uint8; where classes overlap the surer wins."""
-        shape = self.frame.rgb.shape[:2]
-        if len(self.semantic) == 1:
-            ((class_id, found),) = self.semantic.items()
-            confidence = levels(found)[found.ids]
-            return (confidence > 0).view(np.uint8) * np.uint8(class_id), confidence
-        ids, confidence = np.zeros(shape, np.uint8), np.zeros(shape, np.uint8)
-        for class_id, found in self.semantic.items():
-            score = levels(found)[found.ids]
-            wins = score > confidence
-            ids[wins], confidence[wins] = class_id, score[wins]
-        return ids, confidence
-
-
-def levels(found: Instances) -> npt.NDArray[np.uint8]:
-    """Confidence 1..255 by instance id, 0 for none."""
-    scores = np.zeros(int(found.ids.max(initial=0)) + 1, np.uint8)
-    for item in found.instances:
-        scores[item.id] = max(1, round(255 * item.score))
-    return scores
-
 
 Build = Callable[[Answers], Sequence[Any]]
 

@@ -14,12 +14,13 @@ import numpy as np
 import numpy.typing as npt
 
 from diception_ros.engine import Engine, Options, Outcome
+from diception_ros.ros.answers import Answers, Frame
 from diception_ros.ros.camera import intrinsics, resized, stamp_ns
 from diception_ros.ros.filters import confidence_of, keep
 from diception_ros.ros.images import to_rgb
 from diception_ros.ros.incoming import Incoming
 from diception_ros.ros.messages import frame_report
-from diception_ros.ros.outputs import Answers, Frame, Output, needed_tasks
+from diception_ros.ros.outputs import Output, needed_tasks
 from diception_ros.ros.parameters import NodeParameters
 from diception_ros.ros.requests import Placed, pointed, requests_for, seen
 from diception_ros.ros.scale import ScaleTracker, nearest

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from diception_ros.geometry import transform
+from diception_ros.ros.answers import Frame
 from diception_ros.ros.camera import intrinsics
 from diception_ros.ros.incoming import Prompts
-from diception_ros.ros.outputs import Frame
 from diception_ros.ros.parameters import NodeParameters
 from diception_ros.ros.transforms import FindPose
 from diception_ros.tasks import Request, Task

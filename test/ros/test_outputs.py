@@ -10,10 +10,11 @@ import pytest
 from std_msgs.msg import Header
 
 from diception_ros.geometry import Intrinsics
+from diception_ros.ros.answers import Answers, Frame
 from diception_ros.ros.filters import confidence_of, keep, keep_instances
 from diception_ros.ros.inputs import Prompts
 from diception_ros.ros.native import native
-from diception_ros.ros.outputs import OUTPUTS, Answers, Frame, all_outputs, needed_tasks
+from diception_ros.ros.outputs import OUTPUTS, all_outputs, needed_tasks
 from diception_ros.ros.parameters import from_values
 from diception_ros.tasks import (
     TASKS,

@@ -9,8 +9,8 @@ from geometry_msgs.msg import PointStamped
 from sensor_msgs.msg import CameraInfo
 from std_msgs.msg import Header
 
+from diception_ros.ros.answers import Frame
 from diception_ros.ros.incoming import Prompts
-from diception_ros.ros.outputs import Frame
 from diception_ros.ros.requests import seen
 from diception_ros.ros.transforms import no_pose
 
