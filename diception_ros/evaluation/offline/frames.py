@@ -25,7 +25,7 @@ from diception_ros.ros.outputs import Output, all_outputs
 from diception_ros.ros.parameters import NodeParameters
 from diception_ros.ros.pipeline import Asked, Context, Pipeline
 from diception_ros.ros.transforms import FindPose, no_pose
-from diception_ros.tasks import Result
+from diception_ros.tasks import Result, Task
 
 logger = logging.getLogger(__name__)
 REPORT_TOPIC = "frame_report"
@@ -63,9 +63,9 @@ class _Step:
     outcome: Outcome | None = None
 
 
-def offered(parameters: NodeParameters, engine: Engine) -> list[tuple[str, str]]:
+def offered(parameters: NodeParameters, tasks: Mapping[str, Task]) -> list[tuple[str, str]]:
     """(topic below the node's name, message type) of everything that is written, in order."""
-    outputs = [item for item in all_outputs(engine.tasks) if item.offered(parameters)]
+    outputs = [item for item in all_outputs(tasks) if item.offered(parameters)]
     topics = [(item.topic, item.type) for item in outputs] + [(REPORT_TOPIC, FRAME_REPORT)]
     return topics + ([(LABELS_TOPIC, LABEL_INFO)] if "semantic" in parameters.tasks else [])
 
@@ -97,30 +97,28 @@ class Frames:
         """Goes on after an Answer with this state."""
         self._finish.scale.restore(state)
 
-    def answers(self, shots: Iterable[Shot], primer: bool = False) -> Iterator[Answer]:
-        """In the order of the shots. primer: the first is looked at, not answered."""
+    def answers(self, shots: Iterable[Shot]) -> Iterator[Answer]:
+        """In the order of the shots; a primer is looked at, not answered."""
         with ExitStack() as threads:
 
             def thread(items: Iterator[Any], size: int, name: str) -> Iterator[Any]:
                 return threads.enter_context(ahead(items, size, name))
 
             ready = thread(iter(shots), 2 * self._batch, "bag reader")
-            asked = thread(self._prepared(ready, primer), 2 * self._batch, "bag decoder")
+            asked = thread(self._prepared(ready), 2 * self._batch, "bag decoder")
             for steps in thread(self._run(_batches(asked, self._batch)), 2, "bag engine"):
                 for step in steps:
                     yield self._answer(step)
 
-    def _prepared(self, shots: Iterator[Shot], primer: bool) -> Iterator[_Step]:
+    def _prepared(self, shots: Iterator[Shot]) -> Iterator[_Step]:
         for shot in shots:
             step = self._current = _Step(shot, list(shot.problems))
             if shot.message is not None:
                 incoming = Incoming(shot.topic, shot.message, time.monotonic())
                 with _guarded(step):
                     step.asked = self._prepare.prepare(incoming, self._parameters)
-            if primer:
-                primer = False
-                continue
-            yield step
+            if not shot.primer:
+                yield step
 
     def _run(self, batches: Iterator[list[_Step]]) -> Iterator[list[_Step]]:
         for steps in batches:

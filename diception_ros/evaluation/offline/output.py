@@ -67,12 +67,15 @@ class Output:
             self._file, self._opened = McapFile(self.folder / name, self.topics), time.monotonic()
         self._file.write(topic, received, data)
 
-    def advance(self, position: Position) -> None:
-        """All messages up to this position have been written. Ends the part when it is due."""
+    def advance(self, position: Position, *, whole: bool = True) -> None:
+        """All messages up to this position have been written. Ends the part when it is due. whole:
+        False in the middle of a batch, which the next run should find as it was."""
         self.position, self._halfway = position, False
         file = self._file
-        if file is not None and (
-            file.size >= PART_BYTES or time.monotonic() - self._opened >= PART_SECONDS
+        if (
+            whole
+            and file is not None
+            and (file.size >= PART_BYTES or time.monotonic() - self._opened >= PART_SECONDS)
         ):
             self.end_part()
 

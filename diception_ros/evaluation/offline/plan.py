@@ -33,6 +33,15 @@ FORMS = {
 
 
 @dataclass(frozen=True)
+class Slice:
+    """Images with first <= number < last (None: to the end) of the bag with this index."""
+
+    bag: int
+    first: int = 0
+    last: int | None = None
+
+
+@dataclass(frozen=True)
 class Plan:
     """bags: in order. out: the file. node: name below which topics are written. camera "": the only
     one of each bag. every/start/stop: see Window; start and stop in s from the bag's beginning, or
@@ -67,6 +76,12 @@ class Plan:
         if self.parameters.cameras:
             raise ValueError("parameter cameras: give one --camera a run instead")
         Window(self.every)
+
+    @property
+    def stateful(self) -> bool:
+        """Whether an image's answer depends on those before it: a fit of the scale goes on from the
+        last one (smoothing, hold, period)."""
+        return self.parameters.scale.source not in ("none", "fixed")
 
     def window(self, bag: Bag) -> Window:
         """Of this bag, in ns."""

@@ -7,26 +7,19 @@ import errno
 import re
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from diception_ros.engine import Engine
-from diception_ros.evaluation.offline import mcap
-from diception_ros.evaluation.offline.definitions import definition, typestore
-from diception_ros.evaluation.offline.frames import (
-    LABELS_TOPIC,
-    Answer,
-    Frames,
-    label_info,
-    offered,
-)
+from diception_ros.evaluation.offline.channels import channels
+from diception_ros.evaluation.offline.frames import LABELS_TOPIC, Answer, Frames, label_info
 from diception_ros.evaluation.offline.output import Output, Position, finished
-from diception_ros.evaluation.offline.plan import Plan, parameters_from
+from diception_ros.evaluation.offline.plan import Plan, Slice, parameters_from
 from diception_ros.evaluation.offline.poses import static_poses
 from diception_ros.evaluation.offline.sources import Bag, opened
-from diception_ros.evaluation.offline.timeline import Problem, Topics, shots
+from diception_ros.evaluation.offline.timeline import Problem, shots
 from diception_ros.ros import loading
 from diception_ros.ros.incoming import Prompts
 from diception_ros.ros.parameters import NodeParameters
@@ -79,114 +72,27 @@ class Run:
         plan = self._plan
         done = finished(plan.out, resume=resume)
         if done is not None:
-            return _summary(done)
-        passed = self._look()
-        output = Output(plan.out, self._channels(passed), self._settings(), resume)
-        self._problems.update(output.position.problems)
-        self._looked, self._answered = output.position.looked, output.position.answered
-        started = time.monotonic() - output.position.seconds
-        try:
-            for number in range(output.position.bag, len(plan.bags)):
-                self._bag(number, output, started)
-            output.join()
-        except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-                raise
-            output.abandon()
-            raise DiskFullError(
-                f"the disk of {plan.out} is full after {output.position.answered} images: the "
-                f"parts in {output.folder} are whole; make room and run again with --resume"
-            ) from error
-        except BaseException:
-            self._save(output)
-            raise
-        return _summary(output.position)
+            return summary_of(done)
+        topics = channels(plan, self._engine.tasks)
+        output = Output(plan.out, topics, self.settings(), resume)
+        slices = [Slice(number) for number in range(len(plan.bags))]
+        return summary_of(self._work(slices, output, output.join))
 
-    def _save(self, output: Output) -> None:
-        """Ctrl-C and errors keep what was done."""
-        output.end_part()
+    def slice(self, part: Slice, output: Output) -> Position:
+        """One slice of the plan into an output of its own, whose parts are not joined."""
+        return self._work([part], output, output.end_part)
 
-    def _look(self) -> dict[str, mcap.Topic]:
-        """Checks every bag before any work; the input topics that may be passed through."""
-        passed: dict[str, mcap.Topic] = {}
-        readable = 0
-        for path in self._plan.bags:
-            try:
-                with opened(path) as bag:
-                    topics = self._plan.topics(bag)
-                    self._plan.window(bag)
-                    readable += 1
-                    for name in sorted(topics.inputs):
-                        passed.setdefault(name, _channel(bag, name))
-            except ValueError:
-                if len(self._plan.bags) == 1:
-                    raise
-        if not readable:
-            raise ValueError("none of the bags can be used: try them one by one to see why")
-        return passed
+    def settings(self) -> dict[str, Any]:
+        """What two runs must share for their parts to be parts of one whole."""
+        return {
+            **self._plan.settings,
+            "bags": [str(path) for path in self._plan.bags],
+            "device": self._engine.device_name,
+            "batch": self.batch,
+        }
 
-    def _bag(self, number: int, output: Output, started: float) -> None:
-        path = self._plan.bags[number]
-        skip = output.position.images if output.position.bag == number else 0
-        state = output.position.state if skip else {}
-        try:
-            with opened(path) as bag:
-                for note in bag.notes:
-                    if not skip:
-                        self._report(str(path), 0, note)
-                self._answer(number, bag, output, started, skip, state)
-        except ValueError as error:
-            self._report(str(path), 0, f"the bag is left out: {error}")
-        output.advance(
-            replace(output.position, bag=number + 1, images=0, problems=dict(self._problems))
-        )
-
-    def _answer(
-        self,
-        number: int,
-        bag: Bag,
-        output: Output,
-        started: float,
-        skip: int,
-        state: Mapping[str, Any],
-    ) -> None:
-        topics = self._plan.topics(bag)
-        total = bag.topics[topics.camera].messages
-        poses = static_poses(bag, self._report if not skip else _silent)
-        frames = Frames(self._engine, self._plan.parameters, self._batch(), self._points, poses)
-        if state:
-            frames.restore(state)
-        source = shots(bag, topics, self._plan.window(bag), self._report, max(0, skip - 1))
-        for answer in frames.answers(source, primer=skip > 0):
-            self._write(output, topics, answer)
-            for problem in answer.problems:
-                self._report(problem.topic, problem.time, problem.cause)
-            self._looked += 1
-            self._answered += bool(answer.messages)
-            output.advance(
-                Position(
-                    number,
-                    answer.shot.number + 1,
-                    self._looked,
-                    self._answered,
-                    dict(self._problems),
-                    answer.state,
-                    time.monotonic() - started,
-                )
-            )
-            self._on_progress(bag.path, answer.shot.number + 1, total)
-
-    def _write(self, output: Output, topics: Topics, answer: Answer) -> None:
-        shot, node = answer.shot, self._plan.node
-        for raw in shot.passed:
-            output.write(raw.topic, raw.received, raw.data)
-        if output.position == Position() and "semantic" in self._plan.parameters.tasks:
-            labels = label_info(self._plan.parameters, shot.received)
-            output.write(f"{node}/{LABELS_TOPIC}", shot.received, labels.data)
-        for message in answer.messages:
-            output.write(f"{node}/{message.topic}", shot.received, message.data)
-
-    def _batch(self) -> int:
+    @property
+    def batch(self) -> int:
         """Images a pass. On a CPU more than one gains nothing and changes the last bits."""
         if self._plan.batch:
             return self._plan.batch
@@ -194,25 +100,86 @@ class Run:
             return max(1, self._engine.config.max_batch)
         return 1
 
-    def _channels(self, passed: Mapping[str, mcap.Topic]) -> list[mcap.Topic]:
-        own = [
-            mcap.Topic(
-                f"{self._plan.node}/{topic}",
-                msgtype,
-                *definition(msgtype),
-                latched=topic == LABELS_TOPIC,
-            )
-            for topic, msgtype in offered(self._plan.parameters, self._engine)
-        ]
-        return own + list(passed.values())
+    def _work(
+        self, slices: Sequence[Slice], output: Output, finish: Callable[[], None]
+    ) -> Position:
+        self._problems = Counter(output.position.problems)
+        self._looked, self._answered = output.position.looked, output.position.answered
+        started = time.monotonic() - output.position.seconds
+        try:
+            for part in slices:
+                if part.bag >= output.position.bag:
+                    self._bag(part, output, started)
+            finish()
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            output.abandon()
+            raise DiskFullError(
+                f"the disk of {output.out} is full after {output.position.answered} images: the "
+                f"parts in {output.folder} are whole; make room and run again with --resume"
+            ) from error
+        except BaseException:
+            output.end_part()  # Ctrl-C and errors keep what was done
+            raise
+        return output.position
 
-    def _settings(self) -> dict[str, Any]:
-        return {
-            **self._plan.settings,
-            "bags": [str(path) for path in self._plan.bags],
-            "device": self._engine.device_name,
-            "batch": self._batch(),
-        }
+    def _bag(self, part: Slice, output: Output, started: float) -> None:
+        path, resumed = self._plan.bags[part.bag], output.position.bag == part.bag
+        first = max(part.first, output.position.images if resumed else 0)
+        state = output.position.state if resumed else {}
+        try:
+            with opened(path) as bag:
+                for note in bag.notes if not first else ():
+                    self._report(str(path), 0, note)
+                self._answer(replace(part, first=first), bag, output, started, state)
+        except ValueError as error:
+            self._report(str(path), 0, f"the bag is left out: {error}")
+        output.advance(
+            replace(output.position, bag=part.bag + 1, images=0, problems=dict(self._problems))
+        )
+
+    def _answer(
+        self, part: Slice, bag: Bag, output: Output, started: float, state: Mapping[str, Any]
+    ) -> None:
+        topics = self._plan.topics(bag)
+        total = bag.topics[topics.camera].messages
+        poses = static_poses(bag, _silent if part.first else self._report)
+        frames = Frames(self._engine, self._plan.parameters, self.batch, self._points, poses)
+        if state:
+            frames.restore(state)
+        source = shots(bag, topics, self._plan.window(bag), self._report, part.first, part.last)
+        for number, answer in enumerate(frames.answers(source)):
+            if not number and not part.first:
+                self._write_labels(output, answer)
+            self._write(output, answer)
+            for problem in answer.problems:
+                self._report(problem.topic, problem.time, problem.cause)
+            self._looked += 1
+            self._answered += bool(answer.messages)
+            position = Position(
+                part.bag,
+                answer.shot.number + 1,
+                self._looked,
+                self._answered,
+                dict(self._problems),
+                answer.state,
+                time.monotonic() - started,
+            )
+            output.advance(position, whole=(number + 1) % self.batch == 0)
+            self._on_progress(bag.path, answer.shot.number + 1, total)
+
+    def _write_labels(self, output: Output, answer: Answer) -> None:
+        """The classes, once a bag, as the node latches them."""
+        if "semantic" in self._plan.parameters.tasks:
+            labels = label_info(self._plan.parameters, answer.shot.received)
+            output.write(f"{self._plan.node}/{LABELS_TOPIC}", answer.shot.received, labels.data)
+
+    def _write(self, output: Output, answer: Answer) -> None:
+        for raw in answer.shot.passed:
+            output.write(raw.topic, raw.received, raw.data)
+        for message in answer.messages:
+            output.write(f"{self._plan.node}/{message.topic}", answer.shot.received, message.data)
 
     def _report(self, topic: str, received: int, cause: str) -> None:
         kind = f"{topic}: {FIGURES.sub('N', cause)}"
@@ -226,16 +193,7 @@ def _silent(*_: object) -> None:
     """What was said before the run was stopped."""
 
 
-def _channel(bag: Bag, name: str) -> mcap.Topic:
-    topic = bag.topics[name]
-    if topic.msgtype in typestore().types:
-        text, digest = definition(topic.msgtype)
-    else:
-        text, digest = topic.definition, ""
-    return mcap.Topic(name, topic.msgtype, text, digest=digest, latched=name == "/tf_static")
-
-
-def _summary(position: Position) -> Summary:
+def summary_of(position: Position) -> Summary:
     return Summary(position.looked, position.answered, dict(position.problems), position.seconds)
 
 

@@ -69,7 +69,8 @@ class Problem:
 class Shot:
     """One image, all that is needed to answer it, and the messages to pass through before it.
     number: of the image in the bag, from 0; message None when it could not be read. problems: what
-    was left out since the last one."""
+    was left out since the last one. primer: answered elsewhere, only what it changes counts here.
+    """
 
     number: int
     received: int
@@ -80,6 +81,7 @@ class Shot:
     prompts: Prompts | None = None
     passed: tuple[Raw, ...] = ()
     problems: tuple[Problem, ...] = ()
+    primer: bool = False
 
 
 @dataclass
@@ -88,8 +90,9 @@ class _Waiting:
     raw: Raw
     message: Any
     prompts: Prompts | None
-    passed: tuple[Raw, ...]
-    problems: tuple[Problem, ...]
+    passed: tuple[Raw, ...] = ()
+    problems: tuple[Problem, ...] = ()
+    primer: bool = False
 
 
 @dataclass
@@ -106,12 +109,31 @@ class _Beside:
 
 
 def shots(
-    bag: Bag, topics: Topics, window: Window, report: Report, skip: int = 0
+    bag: Bag,
+    topics: Topics,
+    window: Window,
+    report: Report,
+    first: int = 0,
+    last: int | None = None,
 ) -> Iterator[Shot]:
-    """The images from number `skip` on. An image waits LOOK_AHEAD for its info and reference; one
-    that cannot be read comes with message None, so that numbers have no gaps. report: what is
-    found after the last image."""
+    """The images with first <= number < last (None: to the end), after a primer where there are
+    earlier ones: exactly as they come when all are asked for, because all that comes before is read
+    as well. An image waits LOOK_AHEAD for its info and reference; one that cannot be read comes
+    with message None, so that numbers have no gaps. report: what is found after the bag's last
+    image."""
+    for shot in _shots(bag, topics, window, report if last is None else _ignored, first):
+        if last is not None and shot.number >= last:
+            return
+        yield shot
+
+
+def _ignored(topic: str, time: int, cause: str) -> None:
+    """Whoever asks for the bag's last images says it."""
+
+
+def _shots(bag: Bag, topics: Topics, window: Window, report: Report, first: int) -> Iterator[Shot]:
     beside, waiting, passed, problems = _Beside(), deque[_Waiting](), list[Raw](), list[Problem]()
+    primer: _Waiting | None = None
 
     def keep(topic: str, time: int, cause: str) -> None:
         problems.append(Problem(topic, time, cause))
@@ -129,10 +151,7 @@ def shots(
                 passed.append(raw)
             continue
         number += 1
-        if number % window.every or number < skip:
-            if number < skip:
-                passed.clear()
-                problems.clear()
+        if number % window.every:
             continue
         message = _decode(raw, keep)
         stamp = last_stamp if message is None else stamp_ns(message.header)
@@ -140,6 +159,15 @@ def shots(
             yield from _flush(waiting, beside)
             beside.forget()
         last_stamp = stamp
+        if number < first:
+            if message is not None:
+                primer = _Waiting(number, raw, message, beside.prompts, primer=True)
+            passed.clear()
+            problems.clear()
+            continue
+        if primer is not None:
+            waiting.append(primer)
+            primer = None
         if raw.topic in topics.inputs:
             passed.append(raw)
         beyond = tuple(passed), tuple(problems)
@@ -171,6 +199,7 @@ def _complete(one: _Waiting, beside: _Beside) -> Shot:
         one.message,
         passed=one.passed,
         problems=one.problems,
+        primer=one.primer,
     )
     if one.message is None:
         return shot
