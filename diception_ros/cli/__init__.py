@@ -25,6 +25,7 @@ from diception_ros.cli import (
     train,
     view,
 )
+from diception_ros.cli.cluster import with_address
 
 USER_ERROR = 2
 
@@ -64,7 +65,7 @@ def options(
 def run(arguments: Sequence[str]) -> int:
     """Runs one command; the exit status. What a user did wrong is one line on stderr and 2."""
     try:
-        return int(app(list(arguments), prog_name="diception", standalone_mode=False) or 0)
+        return int(app(with_address(arguments), prog_name="diception", standalone_mode=False) or 0)
     except (typer.TyperException, ValueError, OSError) as error:
         if "--debug" in arguments:
             raise

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -23,8 +25,10 @@ from rich.progress import (
 from rich.text import Text
 
 from diception_ros.cli import bag_info
+from diception_ros.cli.cluster import Ray, RayWorkers, WorkerCpus, WorkerGpus, cluster_of
 
 if TYPE_CHECKING:
+    from diception_ros.evaluation.cluster import Cluster
     from diception_ros.evaluation.offline.plan import Plan
     from diception_ros.evaluation.offline.run import Summary
     from diception_ros.evaluation.offline.timeline import Problem
@@ -34,74 +38,76 @@ SHOWN = 20
 """Problems said one by one; the rest is only counted."""
 
 
+Bags = Annotated[
+    list[Path],
+    typer.Argument(help="rosbag2 (SQLite, MCAP) or ROS 1 bags; info BAG... only looks."),
+]
+Tasks = Annotated[
+    list[str] | None,
+    typer.Option(help="depth, normal, entity, semantic, point or pose; repeatable."),
+]
+Scale = Annotated[
+    str,
+    typer.Option(
+        help="Metres from: reference:/TOPIC, fixed:SCALE[,SHIFT], "
+        "ground_plane:HEIGHT[,PITCH[,ROLL]] or none."
+    ),
+]
+Categories = Annotated[list[str] | None, typer.Option(help="For the semantic task; repeatable.")]
+Points = Annotated[str, typer.Option(help='For the point task: "x,y;x,y,0" in pixels.')]
+PromptTopic = Annotated[str, typer.Option(help="Topic of recorded point prompts or clicks.")]
+Params = Annotated[Path | None, typer.Option(help="The node's parameter file; options here win.")]
+Bundle = Annotated[Path | None, typer.Option(help="Default: the embedded demo model.")]
+From = Annotated[
+    float | None, typer.Option("--from", help="s from the bag's beginning, or since 1970.")
+]
+To = Annotated[float | None, typer.Option("--to", help="As --from; not included.")]
+
+
 def bag(
-    bags: Annotated[
-        list[Path],
-        typer.Argument(help="rosbag2 (SQLite, MCAP) or ROS 1 bags; info BAG... only looks."),
-    ],
+    bags: Bags,
     out: Annotated[Path | None, typer.Option(help="The .mcap file to write.")] = None,
-    task: Annotated[
-        list[str] | None,
-        typer.Option(help="depth, normal, entity, semantic, point or pose; repeatable."),
-    ] = None,
+    task: Tasks = None,
     camera: Annotated[str, typer.Option(help="Image topic; default: the only one.")] = "",
     camera_info: Annotated[str, typer.Option(help="Default: beside the image topic.")] = "",
-    scale: Annotated[
-        str,
-        typer.Option(
-            help="Metres from: reference:/TOPIC, fixed:SCALE[,SHIFT], "
-            "ground_plane:HEIGHT[,PITCH[,ROLL]] or none."
-        ),
-    ] = "",
-    category: Annotated[
-        list[str] | None, typer.Option(help="For the semantic task; repeatable.")
-    ] = None,
-    points: Annotated[str, typer.Option(help='For the point task: "x,y;x,y,0" in pixels.')] = "",
-    prompts: Annotated[str, typer.Option(help="Topic of recorded point prompts or clicks.")] = "",
-    params: Annotated[
-        Path | None, typer.Option(help="The node's parameter file; options here win.")
-    ] = None,
-    bundle: Annotated[Path | None, typer.Option(help="Default: the embedded demo model.")] = None,
+    scale: Scale = "",
+    category: Categories = None,
+    points: Points = "",
+    prompts: PromptTopic = "",
+    params: Params = None,
+    bundle: Bundle = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "",
     node: Annotated[str, typer.Option(help="Name below which topics are written.")] = "/diception",
     keep_inputs: Annotated[bool, typer.Option(help="Copy the topics used, and /tf.")] = False,
     every: Annotated[int, typer.Option(min=1, help="Only every n-th image.")] = 1,
-    start: Annotated[
-        float | None,
-        typer.Option("--from", help="s from the bag's beginning, or since 1970."),
-    ] = None,
-    stop: Annotated[float | None, typer.Option("--to", help="As --from; not included.")] = None,
+    start: From = None,
+    stop: To = None,
     batch: Annotated[int, typer.Option(help="Images a pass; 0: what suits the device.")] = 0,
     resume: Annotated[bool, typer.Option(help="Go on with a run that was stopped.")] = False,
+    ray: Ray = None,
+    workers: RayWorkers = 0,
+    worker_gpus: WorkerGpus = None,
+    worker_cpus: WorkerCpus = 1,
 ) -> int:
     """Run the node's tasks on recorded bags; `diception bag info BAG` tells what is in one.
 
     What cannot be read is named, counted and left out (exit 3); a run that was killed goes on with
     --resume.
     """
-    from diception_ros.cli.inputs import parse_points
-    from diception_ros.evaluation.offline.plan import Plan, parameter_values, scale_values
-    from diception_ros.evaluation.offline.run import Run, load
-    from diception_ros.ros.incoming import Prompts
+    from diception_ros.evaluation.offline.plan import Plan
+    from diception_ros.evaluation.offline.run import understood
 
-    values: dict[str, Any] = parameter_values(params) if params else {}
-    chosen, reference = scale_values(scale) if scale else ({}, "")
-    given = {
-        "tasks": task,
-        "categories": category,
-        "bundle": str(bundle) if bundle else "",
-        "device": device,
-    }
-    values |= {**chosen, **{name: value for name, value in given.items() if value}}
+    cluster = cluster_of(ray, workers, worker_gpus, worker_cpus)
+    given = {"tasks": task, "categories": category, "bundle": bundle and str(bundle)}
+    values, reference = _values(params, scale, {**given, "device": device})
     if bags[0] == Path("info") and not bags[0].exists():
         return bag_info.show(bags[1:], camera, values)
     if out is None:
         raise ValueError("--out is missing: name the .mcap file to write")
-    pixels, labels = parse_points(points)
-    console = Console(stderr=True)
-    engine, parameters = load(values, lambda line: console.print(line, style="dim"))
-    if "point" in (task or ()) and not (pixels or prompts):
+    if "point" in (task or ()) and not (points or prompts):
         raise ValueError("task 'point' needs --points \"x,y\" or --prompts TOPIC")
+    # Whether there is a GPU is for the workers to say, not for this machine.
+    found, parameters = understood({**values, "device": "auto"} if cluster else values)
     plan = Plan(
         bags=tuple(bags),
         out=out,
@@ -116,19 +122,48 @@ def bag(
         start=start,
         stop=stop,
         batch=batch,
-        settings={**values, "points": points, "bundle": engine.info.name},
+        settings={**values, "points": points, "bundle": found.info.name},
     )
-    with _Screen(console) as screen:
-        run = Run(
-            plan,
-            engine,
-            screen.problem,
-            screen.progress,
-            Prompts("--points", pixels, labels) if pixels else None,
-        )
-        summary = run(resume=resume)
+    summary = _run(_Work(plan, values, found.tasks, points), cluster, resume)
     _say(plan, summary)
     return SOME_LEFT_OUT if summary.problems else 0
+
+
+@dataclass(frozen=True)
+class _Work:
+    """A plan with what engines are loaded from."""
+
+    plan: Plan
+    values: dict[str, Any]
+    tasks: Mapping[str, Any]
+    points: str
+
+
+def _values(params: Path | None, scale: str, given: dict[str, Any]) -> tuple[dict[str, Any], str]:
+    """The node's parameters, those given as options winning, and the reference's topic."""
+    from diception_ros.evaluation.offline.plan import parameter_values, scale_values
+
+    values: dict[str, Any] = parameter_values(params) if params else {}
+    chosen, reference = scale_values(scale) if scale else ({}, "")
+    return values | chosen | {name: value for name, value in given.items() if value}, reference
+
+
+def _run(work: _Work, cluster: Cluster | None, resume: bool) -> Summary:
+    """In this process, or on a cluster."""
+    from diception_ros.cli.inputs import parse_points
+    from diception_ros.evaluation.offline.distributed import DistributedRun, Job
+    from diception_ros.evaluation.offline.run import Run, load
+    from diception_ros.ros.incoming import Prompts
+
+    pixels, labels = parse_points(work.points)
+    prompts = Prompts("--points", pixels, labels) if pixels else None
+    console = Console(stderr=True)
+    with _Screen(console) as screen:
+        if cluster is not None:
+            job = Job.of(work.plan, work.values, work.tasks, prompts)
+            return DistributedRun(job, cluster, screen.problem, screen.progress)(resume=resume)
+        engine, _ = load(work.values, lambda line: console.print(line, style="dim"))
+        return Run(work.plan, engine, screen.problem, screen.progress, prompts)(resume=resume)
 
 
 class _Rate(ProgressColumn):

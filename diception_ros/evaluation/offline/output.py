@@ -22,6 +22,8 @@ from diception_ros.evaluation.offline.summary import read_summary
 
 TABLE = "diception"
 """Name of the metadata that holds the run's settings and progress."""
+SLICES = "slices.json"
+"""In the folder of a run on several machines: how it was cut, see distributed.py."""
 PART_BYTES = 256 * 2**20
 PART_SECONDS = float(os.environ.get("DICEPTION_PART_SECONDS", "30"))
 """A kill costs at most the work of this time. The variable is for tests."""
@@ -92,7 +94,7 @@ class Output:
             self._file = McapFile(self.folder / f"{len(self._parts):05d}.mcap", self.topics)
         file, self._file = self._file, None
         try:
-            file.close({TABLE: self._table(complete=False)})
+            file.close({TABLE: _table(self.settings, self.position, complete=False)})
         except OSError:
             file.abandon()
             raise
@@ -108,23 +110,7 @@ class Output:
     def join(self) -> None:
         """Parts -> OUT.mcap. OSError when the disk cannot hold both; the parts stay then."""
         self.end_part()
-        needed = sum(part.stat().st_size for part in self._parts)
-        free = shutil.disk_usage(self.out.parent).free
-        if len(self._parts) > 1 and free < needed:
-            raise OSError(
-                f"the disk of {self.out} has {free / 1e9:.1f} GB free, joining the parts needs "
-                f"{needed / 1e9:.1f} GB: all results are complete in {self.folder}; make room and "
-                "run again with --resume"
-            )
-        whole = McapFile(self.out, self.topics)
-        try:
-            for part in self._parts:
-                whole.append(part)
-            whole.close({TABLE: self._table(complete=True)})
-        except BaseException:
-            whole.abandon()
-            raise
-        shutil.rmtree(self.folder, ignore_errors=True)
+        join(self.out, self.topics, self._parts, self.settings, self.position)
 
     def _found(self, resume: bool) -> list[Path]:
         """The parts of an earlier run, its position taken over."""
@@ -135,24 +121,57 @@ class Output:
         for file in self.folder.glob(".*.tmp") if self.folder.is_dir() else ():
             file.unlink()
         self.out.with_name(f".{self.out.name}.tmp").unlink(missing_ok=True)
-        parts = sorted(self.folder.glob("*.mcap")) if self.folder.is_dir() else []
+        if (self.folder / SLICES).exists():
+            raise ValueError(f"{self.folder} was begun with --ray: go on with it, or remove it")
+        parts = parts_in(self.folder)
         if parts:
             table = read_summary(parts[-1]).metadata[TABLE]
-            different = _differences(json.loads(table["settings"]), _plain(self.settings))
-            if different:
-                raise ValueError(
-                    f"{self.folder} was written with other settings ({'; '.join(different)}): "
-                    "give the same ones, or remove it"
-                )
+            check_settings(self.folder, json.loads(table["settings"]), self.settings)
             self.position = Position(**json.loads(table["position"]))
         return parts
 
-    def _table(self, *, complete: bool) -> dict[str, str]:
-        return {
-            "settings": json.dumps(_plain(self.settings), sort_keys=True),
-            "position": json.dumps(asdict(self.position)),
-            "complete": json.dumps(complete),
-        }
+
+def join(
+    out: Path,
+    topics: Sequence[Topic],
+    parts: Sequence[Path],
+    settings: Mapping[str, Any],
+    position: Position,
+) -> None:
+    """Parts -> `out`, then they are removed. OSError when the disk cannot hold both; they stay."""
+    folder = parts_folder(out)
+    needed = sum(part.stat().st_size for part in parts)
+    free = shutil.disk_usage(out.parent).free
+    if len(parts) > 1 and free < needed:
+        raise OSError(
+            f"the disk of {out} has {free / 1e9:.1f} GB free, joining the parts needs "
+            f"{needed / 1e9:.1f} GB: all results are complete in {folder}; make room and run again "
+            "with --resume"
+        )
+    whole = McapFile(out, topics)
+    try:
+        for part in parts:
+            whole.append(part)
+        whole.close({TABLE: _table(settings, position, complete=True)})
+    except BaseException:
+        whole.abandon()
+        raise
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def parts_in(folder: Path) -> list[Path]:
+    """In order; none where there is no such folder."""
+    return sorted(folder.glob("*.mcap"))
+
+
+def check_settings(folder: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """ValueError unless an unfinished run in this folder was asked for the same."""
+    different = _differences(before, plain(now))
+    if different:
+        raise ValueError(
+            f"{folder} was written with other settings ({'; '.join(different)}): give the same "
+            "ones, or remove it"
+        )
 
 
 def parts_folder(out: Path) -> Path:
@@ -173,9 +192,18 @@ def finished(out: Path, *, resume: bool) -> Position | None:
     return Position(**json.loads(table["position"]))
 
 
-def _plain(settings: Mapping[str, Any]) -> dict[str, Any]:
-    plain: dict[str, Any] = json.loads(json.dumps(settings, default=str))
-    return plain
+def plain(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """As they come back from JSON."""
+    found: dict[str, Any] = json.loads(json.dumps(settings, default=str))
+    return found
+
+
+def _table(settings: Mapping[str, Any], position: Position, *, complete: bool) -> dict[str, str]:
+    return {
+        "settings": json.dumps(plain(settings), sort_keys=True),
+        "position": json.dumps(asdict(position)),
+        "complete": json.dumps(complete),
+    }
 
 
 def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

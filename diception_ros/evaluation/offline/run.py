@@ -7,7 +7,8 @@ import errno
 import re
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from typing import Any
 from diception_ros.engine import Engine
 from diception_ros.evaluation.offline.channels import channels
 from diception_ros.evaluation.offline.frames import LABELS_TOPIC, Answer, Frames, label_info
-from diception_ros.evaluation.offline.output import Output, Position, finished
+from diception_ros.evaluation.offline.output import Output, Position, finished, parts_folder
 from diception_ros.evaluation.offline.plan import Plan, Slice, parameters_from
 from diception_ros.evaluation.offline.poses import static_poses
 from diception_ros.evaluation.offline.sources import Bag, opened
@@ -43,6 +44,20 @@ class Summary:
 
 class DiskFullError(OSError):
     """The disk is full; what was written before is whole and readable."""
+
+
+@contextmanager
+def told_when_full(out: Path, answered: Callable[[], int]) -> Iterator[None]:
+    """DiskFullError where the disk ends; other errors as they are."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise DiskFullError(
+            f"the disk of {out} is full after {answered()} images: the parts in "
+            f"{parts_folder(out)} are whole; make room and run again with --resume"
+        ) from error
 
 
 OnProblem = Callable[[Problem], None]
@@ -107,18 +122,14 @@ class Run:
         self._looked, self._answered = output.position.looked, output.position.answered
         started = time.monotonic() - output.position.seconds
         try:
-            for part in slices:
-                if part.bag >= output.position.bag:
-                    self._bag(part, output, started)
-            finish()
-        except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-                raise
+            with told_when_full(output.out, lambda: output.position.answered):
+                for part in slices:
+                    if part.bag >= output.position.bag:
+                        self._bag(part, output, started)
+                finish()
+        except DiskFullError:
             output.abandon()
-            raise DiskFullError(
-                f"the disk of {output.out} is full after {output.position.answered} images: the "
-                f"parts in {output.folder} are whole; make room and run again with --resume"
-            ) from error
+            raise
         except BaseException:
             output.end_part()  # Ctrl-C and errors keep what was done
             raise
@@ -197,13 +208,18 @@ def summary_of(position: Position) -> Summary:
     return Summary(position.looked, position.answered, dict(position.problems), position.seconds)
 
 
+def understood(values: Mapping[str, Any]) -> tuple[loading.Plan, NodeParameters]:
+    """What these parameters of the node mean, in line with their bundle, as at the node's
+    configure; no weights are read. ValueError for what the bundle cannot."""
+    found = loading.plan(parameters_from(values))
+    return found, found.resolve(parameters_from(values))
+
+
 def load(
     values: Mapping[str, Any], progress: Callable[[str], None]
 ) -> tuple[Engine, NodeParameters]:
-    """The engine for these parameters of the node, and they in line with its bundle, as the node
-    does at configure. ValueError for what the bundle cannot."""
-    found = loading.plan(parameters_from(values))
-    parameters = found.resolve(parameters_from(values))
+    """The engine for these parameters of the node, and they as `understood`."""
+    found, parameters = understood(values)
     engine = Engine.load(
         found.bundle,
         parameters.engine_config(),
