@@ -53,7 +53,7 @@ setup(
         "evaluate": ["h5py", "pycocotools"],
         "open3d": ["open3d"],
         "view": ["rerun-sdk"],
-        "ray": ["ray[data]"],
+        "ray": ["ray"],
         "dev": [name for name in requirements("requirements-dev.txt") if name not in BUILD],
     },
     entry_points={"console_scripts": ["diception = diception_ros.cli:main"]},

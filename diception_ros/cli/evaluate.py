@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -17,89 +19,107 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from diception_ros.cli.cluster import Ray, RayWorkers, WorkerCpus, WorkerGpus, cluster_of
+
 if TYPE_CHECKING:
-    from diception_ros.evaluation.answers import Answerer
+    from diception_ros.evaluation.cluster import Cluster
     from diception_ros.evaluation.datasets import DataSet
-    from diception_ros.evaluation.evaluate import Plan, Shown
+    from diception_ros.evaluation.evaluate import Shown
+    from diception_ros.evaluation.examiner import Exam
     from diception_ros.evaluation.figures import Difference
+    from diception_ros.evaluation.recording import BagPlan
     from diception_ros.evaluation.results import Results
+    from diception_ros.evaluation.workers import Workers
 
 SOME_SKIPPED = 3
 PAGE = "index.html"
 
 
+Against = Annotated[
+    list[str] | None, typer.Option(help="Bag: a topic or a folder of truth. Repeatable.")
+]
+Slop = Annotated[float, typer.Option(min=0.0, help="Bag: seconds between an image and its truth.")]
+Files = Annotated[
+    Path | None, typer.Option(help="Folder of answers (<image>.<task>.npy) instead of a bundle's.")
+]
+Kind = Annotated[str, typer.Option(help="What depth files hold: disparity, depth or metric.")]
+Compare = Annotated[
+    Path | None, typer.Option(help="An earlier --out to compare with, frame by frame.")
+]
+Tasks = Annotated[list[str] | None, typer.Option(help="Repeatable; default: all with truth.")]
+Categories = Annotated[
+    list[str] | None,
+    typer.Option(help="Asked of every image; default: those that it shows. Repeatable."),
+]
+Form = Annotated[str, typer.Option(help="The data set's form; default: look at it.")]
+Preset = Annotated[str, typer.Option(help="Depth clips and crop; default: the form's.")]
+Protocols = Annotated[
+    list[str] | None,
+    typer.Option(help="metric, 'affine disparity' or 'affine depth'; default: all that fit."),
+]
+Images = Annotated[
+    Path | None, typer.Option(help="File with the names of the images to take, one a line.")
+]
+ByGroup = Annotated[
+    bool, typer.Option(help="Draw whole scenes for the intervals, not single frames.")
+]
+Bundle = Annotated[Path | None, typer.Option(help="Default: the embedded demo model.")]
+Steps = Annotated[int | None, typer.Option(min=1, help="Default: the bundle's.")]
+Guidance = Annotated[float | None, typer.Option(min=0.0, help="Default: the bundle's.")]
+
+
 def evaluate(
     source: Annotated[Path, typer.Argument(help="A bag, a data set's folder, or its manifest.")],
     out: Annotated[Path, typer.Option(help="Folder for index.html and results.json.")],
-    against: Annotated[
-        list[str] | None,
-        typer.Option(help="Bag: a topic or a folder of truth. Repeatable."),
-    ] = None,
+    against: Against = None,
     node: Annotated[str, typer.Option(help="Bag: whose outputs are judged.")] = "/diception",
-    slop: Annotated[
-        float, typer.Option(min=0.0, help="Bag: seconds between an image and its truth.")
-    ] = 0.02,
-    answers: Annotated[
-        Path | None,
-        typer.Option(help="Folder of answers (<image>.<task>.npy) instead of a bundle's."),
-    ] = None,
-    kind: Annotated[
-        str, typer.Option(help="What depth files hold: disparity, depth or metric.")
-    ] = "disparity",
-    compare: Annotated[
-        Path | None, typer.Option(help="An earlier --out to compare with, frame by frame.")
-    ] = None,
-    task: Annotated[
-        list[str] | None, typer.Option(help="Repeatable; default: all with truth.")
-    ] = None,
-    category: Annotated[
-        list[str] | None,
-        typer.Option(help="Asked of every image; default: those that it shows. Repeatable."),
-    ] = None,
-    form: Annotated[str, typer.Option(help="The data set's form; default: look at it.")] = "",
-    preset: Annotated[str, typer.Option(help="Depth clips and crop; default: the form's.")] = "",
-    protocol: Annotated[
-        list[str] | None,
-        typer.Option(help="metric, 'affine disparity' or 'affine depth'; default: all that fit."),
-    ] = None,
-    images: Annotated[
-        Path | None, typer.Option(help="File with the names of the images to take, one a line.")
-    ] = None,
+    slop: Slop = 0.02,
+    answers: Files = None,
+    kind: Kind = "disparity",
+    compare: Compare = None,
+    task: Tasks = None,
+    category: Categories = None,
+    form: Form = "",
+    preset: Preset = "",
+    protocol: Protocols = None,
+    images: Images = None,
     limit: Annotated[int, typer.Option(min=0, help="Images at most, evenly spread.")] = 0,
     objects: Annotated[int, typer.Option(min=1, help="Objects clicked per image at most.")] = 8,
     clicks: Annotated[int, typer.Option(min=1, max=5, help="Clicks per object.")] = 5,
-    by_group: Annotated[
-        bool, typer.Option(help="Draw whole scenes for the intervals, not single frames.")
-    ] = False,
-    bundle: Annotated[Path | None, typer.Option(help="Default: the embedded demo model.")] = None,
-    steps: Annotated[int | None, typer.Option(min=1, help="Default: the bundle's.")] = None,
-    guidance: Annotated[float | None, typer.Option(min=0.0, help="Default: the bundle's.")] = None,
+    by_group: ByGroup = False,
+    bundle: Bundle = None,
+    steps: Steps = None,
+    guidance: Guidance = None,
     seed: Annotated[int, typer.Option(help="Of noise and of drawn objects.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    ray: Ray = None,
+    workers: RayWorkers = 0,
+    worker_gpus: WorkerGpus = None,
+    worker_cpus: WorkerCpus = 1,
 ) -> int:
     """Judge answers against truth: figures with intervals, plots, best and worst frames.
 
     Exit status 3 if some frames had to be skipped; they are named in the report.
     """
-    from diception_ros.evaluation.datasets import open_dataset
-    from diception_ros.evaluation.datasets.sample import every, read_list
-    from diception_ros.evaluation.evaluate import Plan, chosen_tasks
+    from diception_ros.evaluation.answers import Answering
+    from diception_ros.evaluation.datasets import Opening
+    from diception_ros.evaluation.evaluate import chosen_tasks
+    from diception_ros.evaluation.examiner import Exam, Plan
     from diception_ros.evaluation.protocols.presets import find_preset
-    from diception_ros.evaluation.recording import BagPlan, evaluate_bag, is_bag
+    from diception_ros.evaluation.recording import BagPlan, is_bag
     from diception_ros.evaluation.results import read_results
     from diception_ros.evaluation.truths import Rules
 
     earlier = read_results(compare) if compare else None
+    cluster = cluster_of(ray, workers, worker_gpus, worker_cpus)
     if not form and is_bag(source):
-        asked = BagPlan(
-            Rules(find_preset(preset or "plain"), seed=seed), node, *_truths(against or []), slop
-        )
-        return _report(out, *evaluate_bag(source, asked), earlier, compare)
+        rules = Rules(find_preset(preset or "plain"), seed=seed)
+        asked = BagPlan(rules, node, *_truths(against or []), slop)
+        return _report(out, *_run_bag(source, asked, cluster), earlier, compare)
     if against:
         raise ValueError("--against is for bags: a data set brings its truth with it")
-    data = open_dataset(source, form)
-    data = data.only(read_list(images)) if images else data
-    data = replace(data, items=every(data.items, limit))
+    opening = Opening(source, form, images, limit)
+    data = opening()
     rules = Rules(
         find_preset(preset or data.preset),
         _protocols(protocol or []),
@@ -108,10 +128,48 @@ def evaluate(
         seed=seed,
     )
     plan = Plan(rules, chosen_tasks(task or [], data), tuple(category or ()), by_group)
+    answering = Answering(answers, kind, bundle, steps, guidance, seed, device)
+    return _report(out, *_run(data, Exam(opening, answering, plan), cluster), earlier, compare)
+
+
+def _run(data: DataSet, exam: Exam, cluster: Cluster | None) -> tuple[Results, list[Shown]]:
+    """data: what the exam opens."""
+    from diception_ros.evaluation.evaluate import evaluate_with
+    from diception_ros.evaluation.examiner import Examiner
+
     console = Console(stderr=True)
-    answerer = _answerer(answers, kind, bundle, (steps, guidance, seed), device, console)
-    results, shown = _run(data, answerer, plan, console)
-    return _report(out, results, shown, earlier, compare)
+
+    def here() -> Examiner:
+        answerer = exam.answering(lambda line: console.print(line, style="dim", highlight=False))
+        return Examiner(data, answerer, exam.plan)
+
+    columns = (TextColumn("images"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with (
+        _examiners(cluster, exam.examiner if cluster else here) as examiners,
+        Progress(*columns, console=console, transient=True) as progress,
+    ):
+        bar = progress.add_task("images", total=len(data.items))
+        return evaluate_with(
+            data, exam.plan, examiners, lambda done, of: progress.update(bar, completed=done)
+        )
+
+
+def _run_bag(source: Path, asked: BagPlan, cluster: Cluster | None) -> tuple[Results, list[Shown]]:
+    from diception_ros.evaluation.recording import BagExaminer, evaluate_bag
+
+    with _examiners(cluster, partial(BagExaminer, asked.rules)) as examiners:
+        return evaluate_bag(source, asked, examiners)
+
+
+@contextmanager
+def _examiners(cluster: Cluster | None, make: Callable[[], Any]) -> Iterator[Workers]:
+    from diception_ros.evaluation.workers import Here, connected
+
+    if cluster is None:
+        yield Here(make())
+        return
+    with connected(cluster, make) as pool:
+        yield pool
 
 
 def _truths(against: list[str]) -> tuple[tuple[str, ...], DataSet | None]:
@@ -132,46 +190,6 @@ def _protocols(names: list[str]) -> tuple[str, ...]:
         if name not in known:
             raise ValueError(f"unknown protocol '{name}': expected one of {', '.join(known)}")
     return tuple(names)
-
-
-def _answerer(
-    folder: Path | None,
-    kind: str,
-    bundle: Path | None,
-    settings: tuple[int | None, float | None, int],
-    device: str,
-    console: Console,
-) -> Answerer:
-    from diception_ros.evaluation.answers import EngineAnswers, FolderAnswers
-    from diception_ros.evaluation.protocols.depth import PROTOCOLS
-
-    if kind not in PROTOCOLS:
-        raise ValueError(f"--kind '{kind}': expected one of {', '.join(PROTOCOLS)}")
-    if folder is not None:
-        if bundle is not None:
-            raise ValueError("--answers and --bundle: give one of them, they both answer")
-        return FolderAnswers(folder, kind)
-    from diception_ros.engine import Engine, EngineConfig
-    from diception_ros.model import EMBEDDED_BUNDLE
-
-    steps, guidance, seed = settings
-    engine = Engine.load(
-        bundle or EMBEDDED_BUNDLE,
-        EngineConfig(device=device, seed=seed),
-        progress=lambda line: console.print(line, style="dim", highlight=False),
-    )
-    return EngineAnswers(engine, steps, guidance)
-
-
-def _run(
-    data: DataSet, answerer: Answerer, plan: Plan, console: Console
-) -> tuple[Results, list[Shown]]:
-    from diception_ros.evaluation.evaluate import evaluate as judge
-
-    columns = (TextColumn("images"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True) as progress:
-        bar = progress.add_task("images", total=len(data.items))
-        return judge(data, answerer, plan, lambda done, of: progress.update(bar, completed=done))
 
 
 def _report(

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -11,9 +11,10 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from diception_ros.engine import Engine
+from diception_ros.engine import EMBEDDED_BUNDLE, Engine, EngineConfig
 from diception_ros.evaluation.datasets.sample import Bool, Rgb, Sample
 from diception_ros.evaluation.protocols.clicks import Click
+from diception_ros.evaluation.protocols.depth import PROTOCOLS
 from diception_ros.tasks import Instances, Request
 
 ASKED = ("depth", "normal", "entity", "semantic", "pose")
@@ -196,4 +197,40 @@ class FolderAnswers:
         return values
 
 
-__all__ = ["Answerer", "Answers", "EngineAnswers", "FolderAnswers", "Rgb", "merge_categories"]
+@dataclass(frozen=True)
+class Answering:
+    """What an answerer is made from, here or in a worker. folder: of answers, with the kind of its
+    depth files; else bundle (None: the embedded one) with steps and guidance (None: its own)."""
+
+    folder: Path | None = None
+    kind: str = "disparity"
+    bundle: Path | None = None
+    steps: int | None = None
+    guidance: float | None = None
+    seed: int = 0
+    device: str = "auto"
+
+    def __post_init__(self) -> None:
+        if self.kind not in PROTOCOLS:
+            raise ValueError(f"--kind '{self.kind}': expected one of {', '.join(PROTOCOLS)}")
+        if self.folder is not None and self.bundle is not None:
+            raise ValueError("--answers and --bundle: give one of them, they both answer")
+
+    def __call__(self, say: Callable[[str], None] = lambda line: None) -> Answerer:
+        """ValueError for a folder without answers or a bundle that cannot be loaded."""
+        if self.folder is not None:
+            return FolderAnswers(self.folder, self.kind)
+        config = EngineConfig(device=self.device, seed=self.seed)
+        engine = Engine.load(self.bundle or EMBEDDED_BUNDLE, config, progress=say)
+        return EngineAnswers(engine, self.steps, self.guidance)
+
+
+__all__ = [
+    "Answerer",
+    "Answering",
+    "Answers",
+    "EngineAnswers",
+    "FolderAnswers",
+    "Rgb",
+    "merge_categories",
+]

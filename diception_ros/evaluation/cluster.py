@@ -59,7 +59,7 @@ def start(ray: Any, address: str) -> None:
     try:
         ray.init(address=address, **quiet)
     except Exception as error:  # Ray raises ConnectionError, RuntimeError and others
-        cause = str(error).splitlines()[0] if str(error) else type(error).__name__
+        cause = (str(error).splitlines() or [type(error).__name__])[0].split(". ")[0]
         raise ValueError(
             f"--ray {address}: {cause}; start a cluster with 'ray start --head', or leave the "
             "address out to use this machine alone"

@@ -4,22 +4,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from diception_ros.evaluation.answers import Answerer, Answers
-from diception_ros.evaluation.datasets.sample import DataSet, Item, Sample
+from diception_ros.evaluation.answers import Answerer
+from diception_ros.evaluation.datasets.sample import DataSet
+from diception_ros.evaluation.examiner import About, Examiner, Judged, Plan
 from diception_ros.evaluation.figures import Draws
 from diception_ros.evaluation.judge import Judge
-from diception_ros.evaluation.pictures import Panels, draw, draw_point, draw_semantic
+from diception_ros.evaluation.pictures import Panels
 from diception_ros.evaluation.profiles import Profile
 from diception_ros.evaluation.protocols.average_precision import available
-from diception_ros.evaluation.protocols.clicks import Click, next_click
-from diception_ros.evaluation.results import Results, Skipped
-from diception_ros.evaluation.truths import Rules, categories_of, draw_objects
+from diception_ros.evaluation.results import Results
+from diception_ros.evaluation.workers import Here, Workers
 
-BROKEN = (ValueError, OSError, KeyError)
-"""What a broken file or an answer that does not fit raises; the frame is skipped and counted."""
 RANKS = ("best", "median", "worst")
 
 NO_PRECISION = (
@@ -40,73 +38,68 @@ class Shown:
     panels: Panels
 
 
-@dataclass(frozen=True)
-class Plan:
-    """tasks: what is asked of what the data set has truth for. categories: asked of every image in
-    the semantic task; empty for those that the image shows. by_group: frames of a scene are drawn
-    together.
-    """
-
-    rules: Rules
-    tasks: tuple[str, ...]
-    categories: tuple[str, ...] = ()
-    by_group: bool = False
-
-
 def evaluate(
     data: DataSet, answerer: Answerer, plan: Plan, progress: Progress = lambda done, of: None
 ) -> tuple[Results, list[Shown]]:
-    """Judges every image of the data set; broken ones are skipped and named in the results.
-    ValueError if none could be judged.
+    """Judges every image of the data set in this process. See `evaluate_with`."""
+    return evaluate_with(data, plan, Here(Examiner(data, answerer, plan)), progress)
+
+
+def evaluate_with(
+    data: DataSet, plan: Plan, examiners: Workers, progress: Progress = lambda done, of: None
+) -> tuple[Results, list[Shown]]:
+    """Judges every image of the data set; broken ones are skipped and named in the results. The
+    results do not depend on how many examiners there are. ValueError if none could be judged, or if
+    examiners differ in what decides the answers, as the kind of machine.
     """
-    judge, skipped, groups = Judge(plan.rules), [], {}
-    asked: set[str] = set()
-    for number, item in enumerate(data.items):
-        try:
-            sample = load(item, plan)
-            categories = plan.categories or categories_of(sample)
-            asked |= set(categories) if "semantic" in plan.tasks else set()
-            judge.judge(sample, answerer.answer(sample, plan.tasks, categories), categories)
-            if "point" in plan.tasks and answerer.clicks:
-                judge.judge_clicks(sample, lambda c, s=sample: answerer.masks(s, c))  # type: ignore[misc]
-        except BROKEN as error:
-            skipped.append(Skipped(item.name, " ".join(str(error).split())))
-        else:
-            groups[item.name] = sample.group
-        progress(number + 1, len(data.items))
+    (about,) = examiners.map("about", [None])
+    judge, gathered = Judge(plan.rules), list[Judged]()
+    for number, found in enumerate(examiners.map("judge", range(len(data.items))), start=1):
+        check_same(about, found)
+        if found.judge is not None:
+            judge.merge(found.judge)
+        gathered.append(replace(found, judge=None))
+        progress(number, len(data.items))
+    skipped = [one.skipped for one in gathered if one.skipped]
     figures = judge.figures(plan.rules.seed)
     if not figures:
         cause = f", the first because: {skipped[0].cause}" if skipped else ""
         raise ValueError(f"{data.path}: none of {len(data.items)} images could be judged{cause}")
+    groups = {one.name: one.group for one in gathered if not one.skipped}
+    asked = {name for one in gathered for name in one.asked}
     results = Results(
         subject_of(data, plan, judge),
-        {"name": answerer.name, **answerer.settings},
+        {"name": about.name, **about.settings},
         figures,
         Draws(groups if plan.by_group else {}),
         skipped,
         {name: curves_of(profile) for name, profile in judge.profiles.items()},
-        notes_of(data, plan, asked - answerer.categories if answerer.categories else ()),
+        notes_of(data, plan, asked - about.categories if about.categories else ()),
     )
-    return results, ranked(data, answerer, plan, judge)
+    return results, ranked(examiners, judge)
 
 
-def load(item: Item, plan: Plan) -> Sample:
-    """The image with its truth, cut to what the preset shows."""
-    sample = item.load()
-    box = plan.rules.preset.shown
-    return sample.cut(box(*sample.size)) if box else sample
+def check_same(about: About, found: Judged) -> None:
+    """ValueError where answers of another machine, or of another bundle, would be mixed in."""
+    for name, value in found.settings.items():
+        if value != about.settings.get(name):
+            raise ValueError(
+                f"workers differ in '{name}': {value!r} and {about.settings.get(name)!r}, and "
+                "their answers do, too: use machines of one kind"
+            )
 
 
-def ranked(data: DataSet, answerer: Answerer, plan: Plan, judge: Judge) -> list[Shown]:
+def ranked(examiners: Workers, judge: Judge) -> list[Shown]:
     """Best, median and worst frame of each task; answered once more, not kept meanwhile."""
-    items, shown = {item.name: item for item in data.items}, []
-    for task, values in judge.leading.items():
-        for rank, name in ranks(values):
-            sample = load(items[name], plan)
-            panels = panels_of(task, sample, answerer, plan)
-            if panels is not None:
-                shown.append(Shown(task, rank, name, leading_text(task, values[name]), panels))
-    return shown
+    wanted = [
+        (task, rank, name) for task, values in judge.leading.items() for rank, name in ranks(values)
+    ]
+    panels = examiners.map("panels", [(task, name) for task, _, name in wanted])
+    return [
+        Shown(task, rank, name, leading_text(task, judge.leading[task][name]), one)
+        for (task, rank, name), one in zip(wanted, panels, strict=True)
+        if one is not None
+    ]
 
 
 def ranks(values: Mapping[str, float]) -> list[tuple[str, str]]:
@@ -127,26 +120,6 @@ def leading_text(task: str, value: float) -> str:
         case "pose":
             return f"PCK@0.1 {1 - value:.2f}"
     return f"IoU {1 - value:.3f}"
-
-
-def panels_of(task: str, sample: Sample, answerer: Answerer, plan: Plan) -> Panels | None:
-    if task == "point":
-        return _point_panels(sample, answerer, plan)
-    categories = plan.categories or categories_of(sample)
-    answers: Answers = answerer.answer(sample, [task], categories)
-    if task == "semantic":
-        assert answers.classes is not None
-        return draw_semantic(sample, answers.classes, categories)
-    return draw(task, sample, answers, plan.rules.preset)
-
-
-def _point_panels(sample: Sample, answerer: Answerer, plan: Plan) -> Panels:
-    """The largest object that was clicked, once."""
-    one = max(draw_objects(sample, plan.rules), key=lambda item: item.pixels)
-    click = next_click(one.mask(sample.size), None)
-    assert click is not None
-    clicks: list[Click] = [click]
-    return draw_point(sample, one, answerer.masks(sample, [clicks])[0], clicks)
 
 
 def subject_of(data: DataSet, plan: Plan, judge: Judge) -> dict[str, Any]:

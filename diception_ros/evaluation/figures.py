@@ -146,6 +146,12 @@ class Tally:
         if np.isfinite(value) and weight > 0:
             self._parts[metric].setdefault(frame, {})[name] = (float(value), float(weight))
 
+    def merge(self, other: Tally) -> None:
+        """Adds the parts of other frames."""
+        for metric, frames in other._parts.items():
+            for frame, parts in frames.items():
+                self._parts[metric].setdefault(frame, {}).update(parts)
+
     def figures(self) -> list[Figure]:
         return [Figure(metric, parts) for metric, parts in self._parts.items()]
 

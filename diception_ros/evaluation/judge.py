@@ -60,6 +60,15 @@ class Judge:
         if answers.keypoints is not None and sample.objects is not None:
             self._pose(sample, answers)
 
+    def merge(self, other: Judge) -> None:
+        """Adds what another one gathered over other frames."""
+        self.tally.merge(other.tally)
+        for name, profile in other.profiles.items():
+            self.profiles[name].merge(profile)
+        for task, values in other.leading.items():
+            self.leading[task] |= values
+        self._segments |= other._segments
+
     def _depth(self, sample: Sample, answers: Answers) -> None:
         truth, answer, preset = sample.depth_m, answers.depth, self.rules.preset
         assert truth is not None

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import numpy as np
@@ -34,6 +34,11 @@ class Binned:
         self.sums += np.bincount(place, values, len(self.sums))
         self.counts += np.bincount(place, minlength=len(self.counts))
 
+    def merge(self, other: Binned) -> None:
+        """Adds what another one of the same edges holds."""
+        self.sums += other.sums
+        self.counts += other.counts
+
     def means(self, *, least: float = 0.0) -> Double:
         """NaN where a bin holds no more than the share `least` of all values."""
         enough = self.counts > least * self.counts.sum()
@@ -61,6 +66,11 @@ class Places:
         self.sums += np.bincount(cell, values, size).reshape(GRID)
         self.counts += np.bincount(cell, minlength=size).reshape(GRID)
 
+    def merge(self, other: Places) -> None:
+        """Adds what another one holds."""
+        self.sums += other.sums
+        self.counts += other.counts
+
     def means(self) -> Double:
         means = np.full(GRID, np.nan)
         np.divide(self.sums, self.counts, out=means, where=self.counts > 0)
@@ -76,3 +86,8 @@ class Profile:
     ratios: Binned = field(default_factory=lambda: Binned(RATIO_EDGES))
     angles: Binned = field(default_factory=lambda: Binned(ANGLE_EDGES))
     by_size: Binned = field(default_factory=lambda: Binned(SIZE_EDGES))
+
+    def merge(self, other: Profile) -> None:
+        """Adds what another one holds."""
+        for item in fields(self):
+            getattr(self, item.name).merge(getattr(other, item.name))

@@ -7,8 +7,8 @@ truth which was recorded a little later is there, and memory does not grow with 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +18,14 @@ from diception_ros.evaluation.answers import Answers
 from diception_ros.evaluation.bags import answer_array, count_messages, read_messages
 from diception_ros.evaluation.datasets.sample import DataSet, Sample
 from diception_ros.evaluation.evaluate import (
-    BROKEN,
     NO_PRECISION,
     Shown,
     curves_of,
     leading_text,
     ranks,
 )
-from diception_ros.evaluation.figures import Draws
+from diception_ros.evaluation.examiner import BROKEN, Judged
+from diception_ros.evaluation.figures import Draws, Tally
 from diception_ros.evaluation.judge import Judge
 from diception_ros.evaluation.pictures import draw
 from diception_ros.evaluation.protocols.average_precision import available
@@ -41,6 +41,7 @@ from diception_ros.evaluation.system import (
     report_figures,
 )
 from diception_ros.evaluation.truths import Rules
+from diception_ros.evaluation.workers import Here, Workers
 
 OUTPUTS = {
     "disparity": "disparity_relative/image",
@@ -93,14 +94,19 @@ def is_bag(path: Path) -> bool:
     return path.suffix in (".bag", ".mcap", ".db3")
 
 
-def evaluate_bag(bag: Path, plan: BagPlan) -> tuple[Results, list[Shown]]:
-    """Figures of the node's recorded outputs. ValueError if the bag cannot be read, holds nothing
-    of the node, lacks a topic of truth, or nothing in it can be judged.
+def evaluate_bag(
+    bag: Path, plan: BagPlan, examiners: Workers | None = None
+) -> tuple[Results, list[Shown]]:
+    """Figures of the node's recorded outputs. examiners: made of BagExaminer, by default here; the
+    bag is read here in any case. ValueError if the bag cannot be read, holds nothing of the node,
+    lacks a topic of truth, or nothing in it can be judged.
     """
     check_topics(bag, plan)
     run = _Run(plan)
-    run.read(bag)
-    figures = [*report_figures(run.reports, plan.rules.seed), *run.judge.figures(plan.rules.seed)]
+    run.judge_all(bag, examiners or Here(BagExaminer(plan.rules)))
+    seed = plan.rules.seed
+    system = [*report_figures(run.reports, seed), *run.system.figures()]
+    figures = [*system, *run.judge.figures(seed)]
     if not figures:
         cause = f": {run.skipped[0].cause}" if run.skipped else ""
         raise ValueError(f"{bag}: nothing could be judged{cause}")
@@ -135,17 +141,54 @@ def check_topics(bag: Path, plan: BagPlan) -> None:
         )
 
 
+@dataclass(frozen=True)
+class _Frame:
+    """An image's truth and what was published about it; or why it has to be left out."""
+
+    sample: Sample | None = None
+    outputs: Mapping[str, Array] = field(default_factory=dict)
+    skipped: Skipped | None = None
+
+
+class BagExaminer:
+    """Judges frames one at a time, here or in a worker elsewhere."""
+
+    def __init__(self, rules: Rules) -> None:
+        self._rules = rules
+
+    def judge(self, frame: _Frame) -> Judged:
+        """What cannot be judged comes as skipped."""
+        if frame.sample is None:
+            return Judged("", skipped=frame.skipped)
+        judge, skipped = Judge(self._rules), None
+        try:
+            for answers in answers_of(frame.outputs):
+                judge.judge(frame.sample, answers)
+        except BROKEN as error:
+            skipped = Skipped(frame.sample.name, " ".join(str(error).split()))
+        return Judged(frame.sample.name, judge, skipped)
+
+
 class _Run:
     def __init__(self, plan: BagPlan) -> None:
         self.plan, self.judge = plan, Judge(plan.rules)
+        self.system = Tally()
         self.reports: list[Report] = []
         self.skipped: list[Skipped] = []
         self.judged = 0
-        self._flicker = Flicker(self.judge.tally)
+        self._flicker = Flicker(self.system)
         self._frames: dict[int, dict[str, Array]] = {}
         self._truths = plan.truths()
 
-    def read(self, bag: Path) -> None:
+    def judge_all(self, bag: Path, examiners: Workers) -> None:
+        for found in examiners.map("judge", self._read(bag)):
+            if found.judge is not None:
+                self.judge.merge(found.judge)
+                self.judged += found.skipped is None
+            if found.skipped is not None:
+                self.skipped.append(found.skipped)
+
+    def _read(self, bag: Path) -> Iterator[_Frame]:
         topics = {f"{self.plan.node}/{topic}": name for name, topic in OUTPUTS.items()}
         report = f"{self.plan.node}/{REPORT}"
         for item in read_messages(bag, {*topics, report, *self.plan.topics}):
@@ -157,34 +200,31 @@ class _Run:
                 else:
                     self._add(item.stamp, topics[item.topic], answer_array(item.message))
             except BROKEN as error:
-                self._skip(item.stamp, f"{item.topic}: {error}")
+                yield _left_out(item.stamp, f"{item.topic}: {error}")
             while len(self._frames) > WINDOW:
-                self._judge_oldest()
+                yield from self._oldest()
         while self._frames:
-            self._judge_oldest()
+            yield from self._oldest()
 
     def _add(self, stamp: int, name: str, values: Array) -> None:
         self._flicker.add(stamp, name, values)
         if name == "depth":
-            add_coverage(self.judge.tally, stamp, values)
+            add_coverage(self.system, stamp, values)
         if self._truths:
             self._frames.setdefault(stamp, {})[name] = values
 
-    def _judge_oldest(self) -> None:
+    def _oldest(self) -> Iterator[_Frame]:
+        """Nothing where there is no truth of it."""
         stamp = min(self._frames)
         outputs = self._frames.pop(stamp)
         try:
             sample = self._truths.sample(stamp, outputs)
-            if sample is not None:
-                for answers in answers_of(outputs):
-                    self.judge.judge(sample, answers)
-                self.judged += 1
         except BROKEN as error:
-            self._skip(stamp, str(error))
+            yield _left_out(stamp, str(error))
+        else:
+            if sample is not None:
+                yield _Frame(sample, outputs)
         self._truths.forget(stamp - 10**9)
-
-    def _skip(self, stamp: int, cause: str) -> None:
-        self.skipped.append(Skipped(frame_name(stamp), " ".join(cause.split())))
 
     def ranked(self, bag: Path) -> list[Shown]:
         """Best, median and worst frame of each task, from a second look into the bag."""
@@ -276,6 +316,10 @@ class _Look:
         if sample is not None and picture is not None and picture.shape == sample.rgb.shape:
             sample = replace(sample, rgb=picture)
         return sample, self.outputs[stamp]
+
+
+def _left_out(stamp: int, cause: str) -> _Frame:
+    return _Frame(skipped=Skipped(frame_name(stamp), " ".join(cause.split())))
 
 
 def answers_of(outputs: Mapping[str, Array]) -> list[Answers]:

@@ -8,11 +8,13 @@ twice. Results come in the order of the items, whoever was first.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 from diception_ros.evaluation.cluster import Cluster, find_ray, fitting, start
@@ -64,7 +66,9 @@ def connected(
 class _Actor:
     """What runs in a worker's process: one call at a time, and news of it beside."""
 
-    def __init__(self, make: Make) -> None:
+    def __init__(self, make: Make, folder: str) -> None:
+        with contextlib.suppress(OSError):  # relative names mean the same as at the command
+            os.chdir(folder)
         self._make = make
         self._worker: Any = None
 
@@ -86,6 +90,7 @@ class _Given:
 
     number: int
     item: Any
+    order: _Order
     deaths: int = 0
 
 
@@ -113,7 +118,7 @@ class _Order:
             self._more = False
             return None
         self._given += 1
-        return _Given(*found)
+        return _Given(*found, self)
 
     def done(self, given: _Given, value: Any) -> None:
         self._done[given.number] = value
@@ -141,6 +146,7 @@ class Pool:
         self, ray: Any, make: Make, cluster: Cluster, watch: Callable[[list[Any]], None] | None
     ) -> None:
         self._ray, self._watch, self.size = ray, watch, cluster.workers
+        folder = str(Path.cwd())
         threads = {"OMP_NUM_THREADS": str(cluster.cpus)}
         kind = ray.remote(_Actor).options(
             num_cpus=cluster.cpus,
@@ -148,7 +154,8 @@ class Pool:
             max_concurrency=2,
             runtime_env={"env_vars": threads},
         )
-        self._start: Callable[[], Any] = lambda: kind.remote(make)
+        self._start: Callable[[], Any] = lambda: kind.remote(make, folder)
+        self._failed = 0
         self._idle: list[Any] = []
         self._running: dict[Any, tuple[Any, _Given | None]] = {}
         self._news: dict[Any, Any] = {}
@@ -169,11 +176,12 @@ class Pool:
                 actor = self._idle.pop()
                 self._running[actor.call.remote(method, given.item)] = actor, given
             if not order.finished:
-                self._collect(order)
+                self._collect()
             yield from order.ready()
 
-    def _collect(self, order: _Order) -> None:
-        """Waits for whoever is ready first."""
+    def _collect(self) -> None:
+        """Waits for whoever is ready first. What an order left behind that was given up goes to
+        that order, and nowhere."""
         ready, _ = self._ray.wait(list(self._running), timeout=POLL)
         for ref in ready:
             actor, given = self._running.pop(ref)
@@ -185,14 +193,24 @@ class Pool:
             except self._ray.exceptions.RayError as error:  # the worker or its machine is gone
                 self._ray.kill(actor)
                 self._ping(self._start())
-                if given is not None:
-                    order.again(given, error)
+                if given is None:
+                    self._not_started(error)
+                else:
+                    given.order.again(given, error)
             else:
+                self._failed = 0
                 self._idle.append(actor)
                 if given is not None:
-                    order.done(given, value)
+                    given.order.done(given, value)
         if self._watch is not None:
             self._watch(self._fresh_news())
+
+    def _not_started(self, cause: Exception) -> None:
+        """ValueError when it goes on like that, as where a machine lacks the package."""
+        self._failed += 1
+        if self._failed >= ATTEMPTS * self.size:
+            line = (str(cause).strip().splitlines() or ["no cause is known"])[-1]
+            raise ValueError(f"no worker can be started: {line}")
 
     def _ping(self, actor: Any) -> None:
         """It gets work when it answers: a cluster may have no place for it yet."""

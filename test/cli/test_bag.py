@@ -14,6 +14,7 @@ import pytest
 from recorded import CAMERA, Line, Types, camera_lines, messages, picture, read, stamp_of, write
 
 from diception_ros.cli import run
+from diception_ros.cli.cluster import with_address
 
 DISPARITY = "/diception/disparity_relative/image"
 WITHOUT_ROS = """
@@ -77,6 +78,8 @@ def test_a_parameter_file_of_the_node(bundle, tmp_path):
         (["--scale", "fixed:1,2,3"], "--scale 'fixed:1,2,3': expected one of"),
         (["--task", "depht"], "'depht' is unknown, expected some of depth, normal"),
         (["--task", "point"], "task 'point' needs --points"),
+        (["--workers", "2"], "--workers, --worker-gpus and --worker-cpus are for --ray"),
+        (["--ray", "--worker-gpus", "1.5"], "a share below 1 or a whole number, got 1.5"),
         (["--params", "bundle.yaml"], "expected ROS parameters (NODE: ros__parameters:)"),
     ],
 )
@@ -88,6 +91,31 @@ def test_mistakes_are_one_line(bundle, tmp_path, capsys, arguments, words):
     error = [line for line in capsys.readouterr().err.splitlines() if "diception: " in line]
     assert len(error) == 1
     assert words in error[0]
+
+
+def test_a_cluster_that_cannot_be_reached_is_one_line(bundle, tmp_path):
+    pytest.importorskip("ray", reason="Ray is not installed")
+    bag = write(tmp_path / "bag", camera_lines(Types(), 1))
+    out = ["--out", str(tmp_path / "out.mcap"), "--bundle", str(bundle), "--task", "depth"]
+    command = [sys.executable, "-m", "diception_ros.cli", "bag", str(bag), *out]
+    command += ["--ray", "127.0.0.1:9"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2
+    (line,) = [line for line in done.stderr.splitlines() if line]
+    assert "--ray 127.0.0.1:9: nothing answers there" in line
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["bag"]
+
+
+def test_the_address_of_a_cluster_may_be_left_out():
+    for given, meant in (
+        (["bag", "a", "--ray"], ["bag", "a", "--ray=local"]),
+        (["--ray", "b.mcap"], ["--ray=local", "b.mcap"]),
+        (["--ray", "--out", "x"], ["--ray=local", "--out", "x"]),
+        (["--ray", "head:6379", "a"], ["--ray", "head:6379", "a"]),
+        (["--ray", "ray://10.0.0.1:10001"], ["--ray", "ray://10.0.0.1:10001"]),
+        (["--ray", "auto"], ["--ray", "auto"]),
+    ):
+        assert with_address(given) == meant
 
 
 def test_killed_in_earnest_without_ros(bundle, tmp_path):

@@ -6,11 +6,13 @@ import json
 import cv2
 import numpy as np
 import pytest
+import torch
 import yaml
 
 from diception_ros.cli import run
 
 SIZE = (48, 64)
+RUNS = ("here", "there")
 
 
 @pytest.fixture
@@ -102,3 +104,21 @@ def test_mistakes_are_one_line(folder, tmp_path, capsys, options, message):
     assert run(["evaluate", str(folder), "--out", str(tmp_path / "out"), *options]) == 2
     assert message in one_line(capsys)
     assert not (tmp_path / "out").exists()
+
+
+def test_on_ray_the_results_are_those_of_one_process(
+    folder, bundle, tmp_path, ray_here, monkeypatch
+):
+    """All of them, to the last bit, with a broken image and relative names."""
+    torch.set_num_threads(1)
+    (folder / "rgb/1.png").write_bytes(b"broken")
+    monkeypatch.chdir(folder.parent)
+    options = [folder.name, "--bundle", str(bundle), "--device", "cpu", "--clicks", "2"]
+    assert run(["evaluate", *options, "--out", str(tmp_path / "here")]) == 3
+    assert run(["evaluate", *options, "--out", str(tmp_path / "there"), "--ray"]) == 3
+    first, second = (json.loads((tmp_path / f"{n}/results.json").read_text()) for n in RUNS)
+    assert first == second
+    assert len(first["skipped"]) == 1
+    assert {one["task"] for one in first["figures"]} == {"depth", "entity", "semantic", "point"}
+    pages = [(tmp_path / f"{n}/index.html").read_text("utf-8") for n in RUNS]
+    assert [page.count("<img") for page in pages] == [pages[0].count("<img")] * 2

@@ -225,6 +225,14 @@ def test_the_command_judges_a_bag_and_names_what_it_skipped(bag, tmp_path, capsy
     assert "--against takes one folder or some topics, not both" in capsys.readouterr().err
 
 
+def test_on_ray_the_results_are_those_of_one_process(bag, tmp_path, ray_here):
+    options = ["evaluate", str(bag), "--against", "/depth/truth", "--out"]
+    assert run([*options, str(tmp_path / "here")]) == 3
+    assert run([*options, str(tmp_path / "there"), "--ray"]) == 3
+    texts = [(tmp_path / name / "results.json").read_text() for name in ("here", "there")]
+    assert texts[0] == texts[1]
+
+
 def test_mistakes_are_one_line(bag, tmp_path):
     with pytest.raises(ValueError, match=r"nothing on --against /nope, only on /camera/image"):
         evaluate_bag(bag, BagPlan(RULES, topics=("/nope",)))

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from diception_ros.evaluation.datasets.coco import fits_coco, open_coco
@@ -13,7 +14,14 @@ from diception_ros.evaluation.datasets.folder import manifest_of, open_folder
 from diception_ros.evaluation.datasets.hypersim import fits_hypersim, open_hypersim
 from diception_ros.evaluation.datasets.kitti import fits_kitti, open_kitti
 from diception_ros.evaluation.datasets.nyu import fits_nyu, open_nyu
-from diception_ros.evaluation.datasets.sample import DataSet, Item, Object, Sample
+from diception_ros.evaluation.datasets.sample import (
+    DataSet,
+    Item,
+    Object,
+    Sample,
+    every,
+    read_list,
+)
 from diception_ros.evaluation.datasets.scannet import fits_scannet, open_scannet
 from diception_ros.evaluation.datasets.segment_anything import (
     fits_segment_anything,
@@ -53,4 +61,20 @@ def open_dataset(path: Path, form: str = "") -> DataSet:
     )
 
 
-__all__ = ["FORMS", "DataSet", "Item", "Object", "Sample", "open_dataset"]
+@dataclass(frozen=True)
+class Opening:
+    """What a data set is opened from, here or in a worker. form: see open_dataset; images: a file
+    of the names to take; limit: that many at most, evenly spread; 0 for all."""
+
+    path: Path
+    form: str = ""
+    images: Path | None = None
+    limit: int = 0
+
+    def __call__(self) -> DataSet:
+        data = open_dataset(self.path, self.form)
+        data = data.only(read_list(self.images)) if self.images else data
+        return replace(data, items=every(data.items, self.limit))
+
+
+__all__ = ["FORMS", "DataSet", "Item", "Object", "Opening", "Sample", "open_dataset"]

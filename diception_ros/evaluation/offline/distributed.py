@@ -117,8 +117,9 @@ class _Worker:
     def settings(self, _: Any = None) -> dict[str, Any]:
         return plain(self._run.settings())
 
-    def answer(self, item: _Item) -> Position:
-        """ValueError on another kind of machine: its answers would be others."""
+    def answer(self, item: _Item) -> tuple[Position, list[Problem]]:
+        """With the problems that no news has told. ValueError on another kind of machine: its
+        answers would be others."""
         mine = self.settings()["device"]
         if mine != item.settings["device"]:
             raise ValueError(
@@ -128,13 +129,17 @@ class _Worker:
         self._number, self._images = item.number, 0
         out = _slice_file(self._job.plan.out, item.number)
         output = Output(out, self._job.topics, item.settings, resume=True)
-        return self._run.slice(item.part, output)
+        position = self._run.slice(item.part, output)
+        return position, self._untold()
 
     def news(self) -> tuple[dict[int, int], list[Problem]]:
         """Images done of the slice in work, and problems not yet told."""
+        return {self._number: self._images}, self._untold()
+
+    def _untold(self) -> list[Problem]:
         problems = self._problems[:]
         del self._problems[: len(problems)]
-        return {self._number: self._images}, problems
+        return problems
 
     def _progress(self, path: Path, done: int, total: int) -> None:
         self._images = done
@@ -158,11 +163,12 @@ class DistributedRun:
         done = finished(plan.out, resume=resume)
         if done is not None:
             return summary_of(done)
+        begun = _begun(plan, resume=resume)
         with connected(self._cluster, self._job.worker, self._watch) as pool:
             settings = next(pool.map("settings", [None]))
             sizes = [_images(plan, number) for number in range(len(plan.bags))]
             self._total = sum(sizes)
-            self._slices = _cut(plan, settings, sizes, pool.size, resume=resume)
+            self._slices = _cut(plan, settings, sizes, pool.size, begun)
             positions = self._positions(pool, settings)
         busy = sum(one.seconds for one in positions) / pool.size
         whole = _sum(positions, max(busy, time.monotonic() - started))
@@ -174,7 +180,12 @@ class DistributedRun:
 
     def _positions(self, pool: Pool, settings: Mapping[str, Any]) -> list[Position]:
         items = [_Item(number, part, settings) for number, part in enumerate(self._slices)]
-        return list(pool.map("answer", items, ahead=len(items)))
+        positions = []
+        for position, problems in pool.map("answer", items, ahead=len(items)):
+            positions.append(position)
+            for problem in problems:
+                self._on_problem(problem)
+        return positions
 
     def _watch(self, news: list[Any]) -> None:
         for reached, problems in news:
@@ -195,21 +206,34 @@ def _slice_file(out: Path, number: int) -> Path:
     return parts_folder(out) / f"{number:05d}"
 
 
-def _cut(
-    plan: Plan, settings: Mapping[str, Any], sizes: Sequence[int], workers: int, *, resume: bool
-) -> list[Slice]:
-    """The slices of an earlier run where there is one, so that their parts fit. ValueError where
-    there is one that nobody asked to go on with, or of another kind."""
+def _begun(plan: Plan, *, resume: bool) -> dict[str, Any] | None:
+    """Settings and slices of an unfinished run, None without one. ValueError where nobody asked to
+    go on with it, or where it is of another kind."""
     folder = parts_folder(plan.out)
     file = folder / SLICES
-    if file.exists() or parts_in(folder):
-        if not resume:
-            raise ValueError(f"{folder} holds an unfinished run: go on with --resume, or remove it")
-        if not file.exists():
-            raise ValueError(f"{folder} was begun without --ray: go on without it, or remove it")
-        content = json.loads(file.read_text())
-        check_settings(folder, content["settings"], settings)
-        return [Slice(**one) for one in content["slices"]]
+    if not file.exists() and not parts_in(folder):
+        return None
+    if not resume:
+        raise ValueError(f"{folder} holds an unfinished run: go on with --resume, or remove it")
+    if not file.exists():
+        raise ValueError(f"{folder} was begun without --ray: go on without it, or remove it")
+    content: dict[str, Any] = json.loads(file.read_text())
+    return content
+
+
+def _cut(
+    plan: Plan,
+    settings: Mapping[str, Any],
+    sizes: Sequence[int],
+    workers: int,
+    begun: Mapping[str, Any] | None,
+) -> list[Slice]:
+    """The slices, those of a run that was begun where there is one, so that their parts fit."""
+    folder = parts_folder(plan.out)
+    file = folder / SLICES
+    if begun is not None:
+        check_settings(folder, begun["settings"], settings)
+        return [Slice(**one) for one in begun["slices"]]
     # Whole batches, so that every image is answered in the company that it has in one process.
     unit = plan.every * int(settings["batch"])
     slices = list(_slices(sizes, 1 if plan.stateful else MOST, unit, workers))
