@@ -61,8 +61,8 @@ def start(ray: Any, address: str) -> None:
     except Exception as error:  # Ray raises ConnectionError, RuntimeError and others
         cause = (str(error).splitlines() or [type(error).__name__])[0].split(". ")[0]
         raise ValueError(
-            f"--ray {address}: {cause}; start a cluster with 'ray start --head', or leave the "
-            "address out to use this machine alone"
+            f"--ray {address}: {cause}; is there a cluster ('ray start --head'), and if it wants a "
+            "token, is RAY_AUTH_MODE=token set and ~/.ray/auth_token the head's?"
         ) from error
 
 

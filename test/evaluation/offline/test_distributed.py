@@ -94,14 +94,14 @@ def test_several_bags_and_a_worker_killed_in_the_middle(go, tmp_path):
 
 def test_a_scale_with_a_past_is_never_cut(go, tmp_path):
     types, bags = Types(), []
-    for start in (0, 1000):
-        lines = camera_lines(types, 70, start)
-        for number in range(start, start + 60):
+    for begin in (0, 1000):
+        lines = camera_lines(types, 70, begin)
+        for number in range(begin, begin + 60):
             depth = np.full((24, 32), 2.0 + number % 7, np.float32)
             depth[::2] *= 2
             image = types.image(stamp_of(number), depth, "32FC1")
             lines.append(Line(DEPTH, IMAGE, stamp_of(number) + 4_000_000, image))
-        bags.append(write(tmp_path / f"bag{start}", lines))
+        bags.append(write(tmp_path / f"bag{begin}", lines))
     scale = {"scale.source": "reference", "scale.max_residual": 10.0, "scale.smoothing": 0.5}
     options = {"values": scale, "reference": DEPTH}
     summary, _ = go(*bags, **options)
