@@ -29,7 +29,7 @@ class Answers:
     it (empty: all that fit the kind); normals (H, W, 3) optical frame; ids (H, W), 0 none, with
     scores by id (1 where none is given); classes (H, W), i + 1 for the i-th category asked, 0 none
     of them; keypoints (N, 2) pixels (x, y); people (P, K, 2) the same with joint types, a row by
-    person and joint, where the answerer knows them.
+    person and joint, where the answerer knows them, and how sure it is of each (P,).
     """
 
     depth: npt.NDArray[Any] | None = None
@@ -41,6 +41,7 @@ class Answers:
     classes: npt.NDArray[Any] | None = None
     keypoints: npt.NDArray[Any] | None = None
     people: npt.NDArray[Any] | None = None
+    people_scores: npt.NDArray[Any] | None = None
 
 
 class Answerer(Protocol):
@@ -165,7 +166,10 @@ class FolderAnswers:
         found: dict[str, Any] = {FILES[task]: self._read(sample, task) for task in files}
         points = found.get("keypoints")
         if points is not None and points.ndim == 3:
-            found |= {"people": points, "keypoints": points.reshape(-1, 2)}
+            sure = points[..., 2].mean(axis=1) if points.shape[2] == 3 else np.ones(len(points))
+            found |= {"people": points[..., :2], "people_scores": sure}
+        if points is not None:
+            found["keypoints"] = points[..., :2].reshape(-1, 2)
         return Answers(kind=self.kind, **found)
 
     def masks(self, sample: Sample, clicks: Sequence[Sequence[Click]]) -> list[Bool]:
@@ -188,7 +192,7 @@ class FolderAnswers:
                     f"{file}: expected keypoints (N, 2 or 3) or (people, K, 2 or 3), found "
                     f"{values.shape}"
                 )
-            return values[..., :2].astype(np.float64)
+            return values.astype(np.float64)
         if values.shape[:2] != sample.size:
             raise ValueError(
                 f"{file}: expected {sample.size[1]}x{sample.size[0]} as the image, found "

@@ -162,7 +162,8 @@ def notes_of(data: DataSet, plan: Plan, unknown: Collection[str] = ()) -> list[s
         notes.append(
             "Panoptic quality: unannotated pixels are void; segments mostly in void are no error."
         )
-        notes += [] if available() else [NO_PRECISION]
+    if {"entity", "pose"} & set(plan.tasks) and not available():
+        notes.append(NO_PRECISION)
     return notes
 
 

@@ -4,8 +4,9 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
+from typing import Any
 
 import numpy as np
 
@@ -23,6 +24,7 @@ from diception_ros.evaluation.truths import (
     classes_of,
     draw_objects,
     flatten,
+    people_of,
     segments_of,
     typed_oks,
 )
@@ -46,6 +48,7 @@ class Judge:
         self.profiles: dict[str, Profile] = defaultdict(Profile)
         self.leading: dict[str, dict[str, float]] = defaultdict(dict)
         self._segments: dict[str, tuple[list[average_precision.Segment], ...]] = {}
+        self._people: dict[str, tuple[list[average_precision.Person], ...]] = {}
 
     def judge(self, sample: Sample, answers: Answers, categories: Sequence[str] = ()) -> None:
         """Everything that truth and answers allow. ValueError for answers of another size."""
@@ -68,6 +71,7 @@ class Judge:
         for task, values in other.leading.items():
             self.leading[task] |= values
         self._segments |= other._segments
+        self._people |= other._people
 
     def _depth(self, sample: Sample, answers: Answers) -> None:
         truth, answer, preset = sample.depth_m, answers.depth, self.rules.preset
@@ -202,6 +206,8 @@ class Judge:
             found = typed_oks(answers.people, people)
             metric = Metric("pose", "COCO joints, best answer of its own", "OKS", "", HIGHER)
             self.tally.add(metric, sample.name, float(found.sum()), len(found))
+        if answers.people is not None and average_precision.available():
+            self._people[sample.name] = people_of(answers, sample.objects or ())
 
     def judge_clicks(self, sample: Sample, ask: Masks) -> None:
         """Clicks on up to `rules.objects` objects, each next click where the last answer is wrong
@@ -231,28 +237,32 @@ class Judge:
     def figures(self, seed: int = 0) -> list[Figure]:
         """All figures, average precision last."""
         found = self.tally.figures()
-        if self._segments and any(true for _, true in self._segments.values()):
-            found += precision_figures(self._segments, seed)
+        if any(true for _, true in self._segments.values()):
+            found += precision_figures(self._segments, "entity", "COCO, class-agnostic", seed)
+        if any(true for _, true in self._people.values()):
+            found += precision_figures(self._people, "pose", "COCO keypoints, by OKS", seed)
         return found
 
 
 def precision_figures(
-    segments: dict[str, tuple[list[average_precision.Segment], ...]], seed: int
+    shown: Mapping[str, tuple[Sequence[Any], ...]], task: str, protocol: str, seed: int
 ) -> list[Figure]:
-    """COCO's twelve numbers, class-agnostic, each with SLOW_RESAMPLES replicates over frames."""
-    names = sorted(segments)
+    """COCO's numbers for what was found and what is true in each frame (segments, or people for the
+    task pose), each with SLOW_RESAMPLES replicates over frames."""
+    names = sorted(shown)
+    kind = "keypoints" if task == "pose" else "segm"
     judged = average_precision.Detections(
-        [segments[name][0] for name in names], [segments[name][1] for name in names]
+        [shown[name][0] for name in names], [shown[name][1] for name in names], kind
     )
     value, rng = judged.stats(), np.random.default_rng(seed)
     drawn = [judged.stats(rng.integers(len(names), size=len(names))) for _ in range(SLOW_RESAMPLES)]
     return [
         Figure(
-            Metric("entity", "COCO, class-agnostic", stat, "", HIGHER),
+            Metric(task, protocol, stat, "", HIGHER),
             {name: {} for name in names},
             value[stat],
             tuple(replicate[stat] for replicate in drawn),
         )
-        for stat in average_precision.STATS
+        for stat in judged.names
         if np.isfinite(value[stat])
     ]

@@ -106,6 +106,31 @@ def typed_oks(answered: np.ndarray, people: Sequence[Object]) -> np.ndarray:
     return found
 
 
+def people_of(
+    answers: Answers, objects: Sequence[Object]
+) -> tuple[list[average_precision.Person], list[average_precision.Person]]:
+    """Found and true people as pycocotools takes them; objects without joints, even unlabelled
+    ones, are no people. ValueError if the answered joints are not COCO's 17."""
+    assert answers.people is not None
+    scores = (
+        answers.people_scores if answers.people_scores is not None else np.ones(len(answers.people))
+    )
+    found = [
+        average_precision.Person(
+            np.column_stack([points, np.ones(len(points))]), score=float(score)
+        )
+        for points, score in zip(answers.people, scores, strict=True)
+    ]
+    true = [
+        average_precision.Person(
+            one.keypoints, one.area or float(one.pixels), one.bbox or one.box, crowd=one.crowd
+        )
+        for one in objects
+        if len(one.keypoints) == average_precision.JOINTS
+    ]
+    return found, true
+
+
 def box_around(joints: np.ndarray) -> keypoints.Box:
     (x, y), (right, bottom) = joints.min(axis=0), joints.max(axis=0)
     return float(x), float(y), float(right - x), float(bottom - y)

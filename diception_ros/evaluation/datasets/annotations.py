@@ -22,6 +22,7 @@ from diception_ros.tasks import Keypoints
 
 Bool = npt.NDArray[np.bool_]
 Size = tuple[int, int]
+Box = tuple[float, float, float, float]
 SUBPIXEL = 4
 """Fractional bits of the coordinates that OpenCV draws at."""
 RIM = 4
@@ -33,7 +34,8 @@ FARTHEST = 1e6
 @dataclass(frozen=True)
 class Annotation:
     """One object: `segmentation` as in the file (polygons, or {counts, size}; None without one),
-    keypoints (K, 3) x, y, visibility (0 not labelled); crowd: a group that nobody parted."""
+    keypoints (K, 3) x, y, visibility (0 not labelled); crowd: a group that nobody parted; bbox: x,
+    y, width, height, None where there is none."""
 
     id: Any
     category: str
@@ -41,6 +43,7 @@ class Annotation:
     keypoints: npt.NDArray[np.float64]
     crowd: bool
     area: float = 0.0
+    bbox: Box | None = None
 
 
 @dataclass(frozen=True)
@@ -103,7 +106,18 @@ def read_object(entry: dict[str, Any], categories: dict[Any, str]) -> Annotation
         keypoints.reshape(-1, 3),
         bool(entry.get("iscrowd", 0)),
         float(entry.get("area") or 0.0),
+        read_box(entry),
     )
+
+
+def read_box(entry: dict[str, Any]) -> Box | None:
+    numbers = [float(value) for value in entry.get("bbox") or ()]
+    if len(numbers) not in (0, 4):
+        raise ValueError(
+            f"annotation {entry.get('id')}: expected a bbox x, y, width, height, got "
+            f"{len(numbers)} numbers"
+        )
+    return (numbers[0], numbers[1], numbers[2], numbers[3]) if numbers else None
 
 
 def read_skeleton(category: dict[str, Any]) -> tuple[tuple[int, int], ...]:

@@ -87,6 +87,7 @@ def object_from(entry: Annotation, size: Size) -> Object:
         "crowd": entry.crowd,
         "keypoints": entry.keypoints,
         "area": entry.area,
+        "bbox": entry.bbox,
     }
     mask = object_mask(entry, size) if entry.segmentation else np.zeros(size, np.bool_)
     return object_of(mask, **known)

@@ -26,7 +26,8 @@ Box = tuple[int, int, int, int]
 class Object:
     """One true object. patch (h, w): its mask inside the box whose upper left pixel is `corner`
     (row, column), so that hundreds fit in memory. crowd: a group that nobody parted. keypoints
-    (K, 3) x, y, visibility (0 not labelled). area: as annotated, 0 for the mask's own.
+    (K, 3) x, y, visibility (0 not labelled). area, bbox (x, y, width, height): as annotated, 0 and
+    None for the mask's own.
     """
 
     patch: Bool
@@ -35,6 +36,7 @@ class Object:
     crowd: bool = False
     keypoints: npt.NDArray[np.float64] = field(default_factory=lambda: np.zeros((0, 3)))
     area: float = 0.0
+    bbox: tuple[float, float, float, float] | None = None
 
     def mask(self, size: Size) -> Bool:
         """(H, W) of an image of that size."""
