@@ -3,13 +3,16 @@
 
     ./run python benchmarks/bag.py --frames 100 --rounds 3      # rates
     ./run python benchmarks/bag.py --memory 10000               # memory over 10,000 images
+    ./run python benchmarks/bag.py --workers 1 2                # Ray: two workers against one
 
 Rates: the three take turns, round by round, on the same bag with the same weights; the median of
 the rounds counts. CPU seconds tell the same where other programs keep the cores busy. engine:
 Engine.run on decoded images, as many at a time as `diception bag` takes. plain: rosbags' reader,
 the engine on one image at a time, the same messages, rosbags' writer, all in one thread, as one
 would write it at first. Memory: resident set of the process, with a small random network and small
-images: it depends on their number and not on what they show.
+images: it depends on their number and not on what they show. Workers: the same bags on Ray, a
+torch thread each. Its rate counts from the moment when all workers have begun; what they took to
+start is said beside it.
 """
 
 from __future__ import annotations
@@ -32,9 +35,11 @@ from rosbags.image import message_to_cvimage
 from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
 
 from diception_ros.engine import Engine
+from diception_ros.evaluation.cluster import Cluster
 from diception_ros.evaluation.offline.definitions import typestore
+from diception_ros.evaluation.offline.distributed import DistributedRun, Job
 from diception_ros.evaluation.offline.plan import Plan
-from diception_ros.evaluation.offline.run import Run, load
+from diception_ros.evaluation.offline.run import Run, load, understood
 from diception_ros.evaluation.offline.timeline import Problem
 from diception_ros.model import make_random_bundle
 from diception_ros.ros.answers import Answers, Frame
@@ -169,10 +174,66 @@ def memory(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     }
 
 
+def scaling(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """Images per second of different numbers of workers, by turns, and the ratio of the last to the
+    first in each round."""
+    values = {"tasks": options.task, "device": options.device, "threads": 1}
+    height, width = options.size
+    images = [make_frame(seed, height, width).rgb for seed in range(8)]
+    bags = tuple(make_bag(folder / f"bag{i}", images, options.frames // 2) for i in range(2))
+    found: dict[int, list[dict[str, float]]] = {number: [] for number in options.workers}
+    for turn in range(options.rounds):
+        for number in options.workers:
+            out = folder / f"{turn}_{number}.mcap"
+            found[number].append(distributed(values, bags, out, number))
+            print(f"round {turn + 1}: {number} workers {found[number][-1]}", flush=True)
+    rates = {n: [one["images_per_second"] for one in some] for n, some in found.items()}
+    first, last = rates[options.workers[0]], rates[options.workers[-1]]
+    return {
+        "tasks": options.task,
+        "size": [width, height],
+        "bags": len(bags),
+        "frames": 2 * (options.frames // 2),
+        "rounds": {str(number): some for number, some in found.items()},
+        "images_per_second": {str(n): statistics.median(some) for n, some in rates.items()},
+        "ratio": statistics.median(b / a for a, b in zip(first, last, strict=True)),
+    }
+
+
+def distributed(
+    values: dict[str, Any], bags: tuple[Path, ...], out: Path, workers: int
+) -> dict[str, float]:
+    """One run on this machine's Ray."""
+    plan_of, parameters = understood(values)
+    job = Job.of(Plan(bags, out, parameters, settings=values), values, plan_of.tasks)
+    reached: list[tuple[float, int]] = []
+
+    def note(_: Path, done: int, total: int) -> None:
+        if done >= workers * 2 and (not reached or done > reached[-1][1]):
+            reached.append((time.perf_counter(), done))
+
+    started = time.perf_counter()
+    summary = DistributedRun(job, Cluster(workers=workers), _fail, note)()
+    ended = time.perf_counter()
+    (began, done), answered = reached[0], summary.answered
+    return {
+        "images_per_second": (answered - done) / (ended - began),
+        "seconds": ended - started,
+        "start_seconds": began - started,
+    }
+
+
 def resident_mib() -> float:
     """Of this process. Linux."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * resource.getpagesize() / 2**20
+
+
+def cpu_name() -> str:
+    """As Linux calls it, with the number of cores."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    names = [line.partition(": ")[2] for line in lines if line.startswith("model name")]
+    return f"{len(names)} x {names[0]}" if names else platform.machine()
 
 
 def _fail(problem: Problem) -> None:
@@ -188,12 +249,13 @@ def main() -> None:
     parser.add_argument("--device", default="auto")
     parser.add_argument("--batch", type=int, default=0)
     parser.add_argument("--memory", type=int, default=0, help="images; 0: measure rates instead")
+    parser.add_argument("--workers", type=int, nargs="+", default=[], help="numbers to compare")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        measure = memory if options.memory else rates
+        measure = scaling if options.workers else memory if options.memory else rates
         found = measure(options, Path(folder))
-    found |= {"machine": platform.processor() or platform.machine(), "torch": torch.__version__}
+    found |= {"machine": cpu_name(), "torch": torch.__version__}
     print(json.dumps(found, indent=2))
     if options.json:
         options.json.write_text(json.dumps(found, indent=2) + "\n")

@@ -30,8 +30,9 @@ else:
 
 CHUNK = 4 * 2**20
 """Bytes of messages after which a chunk is packed."""
-LEVEL = 1
-"""Of zstd: float images hardly get smaller above it, and it must keep up with a GPU."""
+LEVEL = -5
+"""Of zstd, as rosbag2's preset zstd_fast: the outputs of depth and normals become a sixth larger
+than at 1, in less than half the time, which matters where the engine runs on the same cores."""
 
 
 @dataclass(frozen=True)
