@@ -23,8 +23,15 @@ PROMPTS = ("diception_ros/msg/PointPrompts", "geometry_msgs/msg/PointStamped")
 NO_CAMERA = re.compile("depth|disparity|mask|normals|confidence|image_color")
 """In names of image topics that no camera took, the node's own among them."""
 TRANSFORMS = ("/tf", "/tf_static")
-LIVE_ONLY = frozenset(
-    "max_rate max_age target_rate deadline_ms temporal compute_always autostart batch_wait".split()
+LIVE_ONLY = (
+    "max_rate",
+    "max_age",
+    "target_rate",
+    "deadline_ms",
+    "temporal",
+    "compute_always",
+    "autostart",
+    "batch_wait",
 )
 """Parameters that say how to keep up with a camera (a bag waits), or that make an image's answer
 start from the last one's (here each can be answered alone, and anew)."""
