@@ -11,6 +11,7 @@ from __future__ import annotations
 import itertools
 import json
 import platform
+import shutil
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -20,17 +21,19 @@ from typing import Any
 
 from diception_ros.evaluation.cluster import Cluster
 from diception_ros.evaluation.offline.channels import channels
+from diception_ros.evaluation.offline.joiner import Joiner
 from diception_ros.evaluation.offline.mcap import Topic
 from diception_ros.evaluation.offline.output import (
     SLICES,
+    TABLE,
     Output,
     Position,
     check_settings,
     finished,
-    join,
     parts_folder,
     parts_in,
     plain,
+    table_of,
 )
 from diception_ros.evaluation.offline.plan import Plan, Slice
 from diception_ros.evaluation.offline.run import (
@@ -128,7 +131,7 @@ class _Worker:
             )
         self._number, self._images = item.number, 0
         out = _slice_file(self._job.plan.out, item.number)
-        output = Output(out, self._job.topics, item.settings, resume=True)
+        output = Output(out, self._job.topics, item.settings, resume=True, joins=False)
         position = self._run.slice(item.part, output)
         return position, self._untold()
 
@@ -169,20 +172,27 @@ class DistributedRun:
             sizes = [_images(plan, number) for number in range(len(plan.bags))]
             self._total = sum(sizes)
             self._slices = _cut(plan, settings, sizes, pool.size, begun)
-            positions = self._positions(pool, settings)
+            joiner = Joiner(plan.out, self._job.topics)
+            try:
+                positions = self._positions(pool, settings, joiner)
+            except BaseException:
+                joiner.abandon()
+                raise
         busy = sum(one.seconds for one in positions) / pool.size
         whole = _sum(positions, max(busy, time.monotonic() - started))
-        folders = (parts_folder(_slice_file(plan.out, i)) for i in range(len(self._slices)))
-        parts = [part for folder in folders for part in parts_in(folder)]
         with told_when_full(plan.out, lambda: whole.answered):
-            join(plan.out, self._job.topics, parts, settings, whole)
+            joiner.close({TABLE: table_of(settings, whole, complete=True)})
+        shutil.rmtree(parts_folder(plan.out), ignore_errors=True)
         return summary_of(whole)
 
-    def _positions(self, pool: Pool, settings: Mapping[str, Any]) -> list[Position]:
+    def _positions(self, pool: Pool, settings: Mapping[str, Any], joiner: Joiner) -> list[Position]:
         items = [_Item(number, part, settings) for number, part in enumerate(self._slices)]
-        positions = []
+        positions: list[Position] = []
         for position, problems in pool.map("answer", items, ahead=len(items)):
+            out = _slice_file(self._job.plan.out, len(positions))
             positions.append(position)
+            for part in parts_in(parts_folder(out)):
+                joiner.add(part)
             for problem in problems:
                 self._on_problem(problem)
         return positions

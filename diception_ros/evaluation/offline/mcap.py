@@ -15,6 +15,7 @@ import sys
 import zlib
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
@@ -73,6 +74,8 @@ class McapFile:
         self._counts: dict[int, int] = defaultdict(int)
         self._sequence: dict[int, int] = defaultdict(int)
         self._pending = _Pending()
+        self._flusher = ThreadPoolExecutor(1, thread_name_prefix="bag flusher")
+        self._flushed: Future[None] | None = None
         self._file.write(
             records.MAGIC
             + records.record(
@@ -129,6 +132,7 @@ class McapFile:
         self._summary(places)
         self._file.write(records.MAGIC)
         self._file.flush()
+        self._flusher.shutdown()
         os.fsync(self._file.fileno())
         self._file.close()
         self._unfinished.replace(self.path)
@@ -136,6 +140,7 @@ class McapFile:
 
     def abandon(self) -> None:
         """Throws the unfinished file away."""
+        self._flusher.shutdown()
         try:
             self._file.close()
         finally:
@@ -174,6 +179,7 @@ class McapFile:
         offset = self._file.tell()
         self._file.write(struct.pack("<BQ", records.CHUNKS, len(body) + len(packed)) + body)
         self._file.write(packed)
+        self._flush_behind()
         length, indices = self._file.tell() - offset, {}
         for channel, messages in pending.messages.items():
             indices[channel] = self._file.tell()
@@ -193,6 +199,11 @@ class McapFile:
                 len(pending.data),
             )
         )
+
+    def _flush_behind(self) -> None:
+        """Lets the disk write while the run goes on: the fsync at the end would wait for it all."""
+        if self._flushed is None or self._flushed.done():
+            self._flushed = self._flusher.submit(os.fdatasync, self._file.fileno())
 
     def _summary(self, places: Sequence[tuple[int, int, str]]) -> None:
         start, groups = self._file.tell(), []

@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from diception_ros.evaluation.offline.joiner import Joiner
 from diception_ros.evaluation.offline.mcap import McapFile, Topic
 from diception_ros.evaluation.offline.summary import read_summary
 
@@ -24,7 +25,7 @@ TABLE = "diception"
 """Name of the metadata that holds the run's settings and progress."""
 SLICES = "slices.json"
 """In the folder of a run on several machines: how it was cut, see distributed.py."""
-PART_BYTES = 256 * 2**20
+PART_BYTES = 64 * 2**20
 PART_SECONDS = float(os.environ.get("DICEPTION_PART_SECONDS", "30"))
 """A kill costs at most the work of this time. The variable is for tests."""
 
@@ -44,19 +45,30 @@ class Position:
 
 
 class Output:
-    """Where messages go. topics: all that may be written; settings: what a resumed run must share.
+    """Where messages go. topics: all that may be written; settings: what a resumed run must share;
+    joins: whether its parts are to become one file.
 
     ValueError when the output is there already, or belongs to other settings; OSError as it comes.
     """
 
     def __init__(
-        self, out: Path, topics: Sequence[Topic], settings: Mapping[str, Any], resume: bool
+        self,
+        out: Path,
+        topics: Sequence[Topic],
+        settings: Mapping[str, Any],
+        resume: bool,
+        *,
+        joins: bool = True,
     ) -> None:
         self.out, self.folder = out, parts_folder(out)
         self.topics, self.settings = tuple(topics), dict(settings)
         self.position = Position()
         self._parts = self._found(resume)
         self._written = self.position
+        self._joiner = Joiner(out, self.topics) if joins else None
+        if self._joiner is not None:
+            for part in self._parts:
+                self._joiner.add(part)
         self._file: McapFile | None = None
         self._opened, self._halfway = 0.0, False
 
@@ -94,12 +106,14 @@ class Output:
             self._file = McapFile(self.folder / f"{len(self._parts):05d}.mcap", self.topics)
         file, self._file = self._file, None
         try:
-            file.close({TABLE: _table(self.settings, self.position, complete=False)})
+            file.close({TABLE: table_of(self.settings, self.position, complete=False)})
         except OSError:
             file.abandon()
             raise
         self._parts.append(file.path)
         self._written = self.position
+        if self._joiner is not None:
+            self._joiner.add(file.path)
 
     def abandon(self) -> None:
         """Drops the part in work: its frames are not done."""
@@ -109,8 +123,15 @@ class Output:
 
     def join(self) -> None:
         """Parts -> OUT.mcap. OSError when the disk cannot hold both; the parts stay then."""
+        assert self._joiner is not None
         self.end_part()
-        join(self.out, self.topics, self._parts, self.settings, self.position)
+        self._joiner.close({TABLE: table_of(self.settings, self.position, complete=True)})
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def release(self) -> None:
+        """Ends what works in the background; the parts stay."""
+        if self._joiner is not None:
+            self._joiner.abandon()
 
     def _found(self, resume: bool) -> list[Path]:
         """The parts of an earlier run, its position taken over."""
@@ -129,34 +150,6 @@ class Output:
             check_settings(self.folder, json.loads(table["settings"]), self.settings)
             self.position = Position(**json.loads(table["position"]))
         return parts
-
-
-def join(
-    out: Path,
-    topics: Sequence[Topic],
-    parts: Sequence[Path],
-    settings: Mapping[str, Any],
-    position: Position,
-) -> None:
-    """Parts -> `out`, then they are removed. OSError when the disk cannot hold both; they stay."""
-    folder = parts_folder(out)
-    needed = sum(part.stat().st_size for part in parts)
-    free = shutil.disk_usage(out.parent).free
-    if len(parts) > 1 and free < needed:
-        raise OSError(
-            f"the disk of {out} has {free / 1e9:.1f} GB free, joining the parts needs "
-            f"{needed / 1e9:.1f} GB: all results are complete in {folder}; make room and run again "
-            "with --resume"
-        )
-    whole = McapFile(out, topics)
-    try:
-        for part in parts:
-            whole.append(part)
-        whole.close({TABLE: _table(settings, position, complete=True)})
-    except BaseException:
-        whole.abandon()
-        raise
-    shutil.rmtree(folder, ignore_errors=True)
 
 
 def parts_in(folder: Path) -> list[Path]:
@@ -198,7 +191,7 @@ def plain(settings: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _table(settings: Mapping[str, Any], position: Position, *, complete: bool) -> dict[str, str]:
+def table_of(settings: Mapping[str, Any], position: Position, *, complete: bool) -> dict[str, str]:
     return {
         "settings": json.dumps(plain(settings), sort_keys=True),
         "position": json.dumps(asdict(position)),

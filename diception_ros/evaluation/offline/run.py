@@ -133,6 +133,8 @@ class Run:
         except BaseException:
             output.end_part()  # Ctrl-C and errors keep what was done
             raise
+        finally:
+            output.release()
         return output.position
 
     def _bag(self, part: Slice, output: Output, started: float) -> None:
