@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Mapping
@@ -162,8 +163,19 @@ def _run(work: _Work, cluster: Cluster | None, resume: bool) -> Summary:
         if cluster is not None:
             job = Job.of(work.plan, work.values, work.tasks, prompts)
             return DistributedRun(job, cluster, screen.problem, screen.progress)(resume=resume)
-        engine, _ = load(work.values, lambda line: console.print(line, style="dim"))
+        values = _sparing_a_core(work.values)
+        engine, _ = load(values, lambda line: console.print(line, style="dim"))
         return Run(work.plan, engine, screen.problem, screen.progress, prompts)(resume=resume)
+
+
+def _sparing_a_core(values: dict[str, Any]) -> dict[str, Any]:
+    """Without a word on threads a CPU's engine leaves one core to decoding and packing, which make
+    it wait otherwise (docs/bags.md has the figures)."""
+    import torch
+
+    if torch.cuda.is_available() or "OMP_NUM_THREADS" in os.environ or values.get("threads"):
+        return values
+    return {**values, "threads": max(1, len(os.sched_getaffinity(0)) - 1)}
 
 
 class _Rate(ProgressColumn):
