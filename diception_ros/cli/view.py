@@ -61,4 +61,5 @@ def _live(topics: str, save: Path | None) -> dict[str, int]:
         ) from error
     print("following until Ctrl-C")
     follow(topics, log.handle)
+    log.close()
     return log.counts

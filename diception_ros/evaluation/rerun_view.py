@@ -80,6 +80,10 @@ class RerunLog:
             self._log(topic, message.header, view)
             self.counts[topic] = self.counts.get(topic, 0) + 1
 
+    def close(self) -> None:
+        """Hands what Rerun still holds to the viewer, or to the file, which is whole then."""
+        self._rerun.disconnect()
+
     def _learn(self, topic: str, message: Any) -> None:
         for item in message.transforms:
             offset, turn = item.transform.translation, item.transform.rotation
@@ -143,6 +147,7 @@ def show_bag(bag: Path, save: Path | None = None) -> dict[str, int]:
         log.handle(topic, message)
     for topic, message in messages(bag, {t for t, kind in kinds.items() if kind != TF}):
         log.handle(topic, message)
+    log.close()
     if not log.counts:
         held = ", ".join(kinds) or "nothing"
         raise ValueError(f"{bag} holds no image, cloud or camera info, only {held}")
