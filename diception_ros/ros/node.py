@@ -39,7 +39,6 @@ EXIT_PATIENCE = 10.0
 """Seconds that a frame in work may take when the process ends."""
 NOTICE = 0.2
 """Seconds within which an idle node notices a signal."""
-ENDING = (signal.SIGINT, signal.SIGTERM)
 SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
 
 
@@ -253,17 +252,18 @@ class DiceptionNode(LifecycleNode):  # type: ignore[misc]  # rclpy is not typed
 
 
 def note_signals() -> list[int]:
-    """The signals that have asked the process to end, empty so far. A second one ends it at once,
-    in the system's way."""
+    """The signals that have asked the process to end, empty so far. From then on Ctrl-C ends it at
+    once, in the system's way; SIGTERM, which ros2 launch sends 5 s after SIGINT, does not."""
     came: list[int] = []
 
     def note(number: int, _: Any) -> None:
         came.append(number)
-        for name in ENDING:
-            signal.signal(name, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        # A handler would be taken away while the interpreter ends, which takes a second or two.
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
-    for name in ENDING:
-        signal.signal(name, note)
+    signal.signal(signal.SIGINT, note)
+    signal.signal(signal.SIGTERM, note)
     return came
 
 

@@ -36,8 +36,12 @@ def large(image_of, picture, info):
     return image_of(np.tile(picture, (30, 30, 1))), info
 
 
-@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
-def test_a_signal_in_the_middle_of_publishing(start_node, bundle, large, name):
+@pytest.mark.parametrize(
+    "signals",
+    [(signal.SIGINT, signal.SIGTERM), (signal.SIGTERM,)],
+    ids=["SIGINT, then SIGTERM as ros2 launch", "SIGTERM"],
+)
+def test_a_signal_in_the_middle_of_publishing(start_node, bundle, large, signals):
     parameters = {
         "bundle": bundle,
         "device": "cpu",
@@ -49,7 +53,9 @@ def test_a_signal_in_the_middle_of_publishing(start_node, bundle, large, name):
         for topic, kind in LARGE.items():
             ears.create_subscription(kind, topic.replace("~", peer.name), print, 10)
         peer.ask(large[0], {"~/depth/camera_info": CameraInfo}, large[1])
-        peer.process.send_signal(getattr(signal, name))
+        for one in signals:
+            peer.process.send_signal(one)
+            time.sleep(0.5)  # the node is ending meanwhile
         peer.process.wait(20)
 
 
