@@ -79,12 +79,13 @@ def test_a_node_that_is_destroyed_says_so(bonded):
 
 
 def test_where_ros_has_ended_there_is_nobody_to_tell(bonded):
+    """A context of Kilted takes its nodes down before it ends, so there the end can be told."""
     node, said = bonded
     node.trigger_configure()
     node.trigger_activate()
     node.context.shutdown()
     node.destroy_node()
-    assert said == []
+    assert [status.active for status in said] in ([], [False])
 
 
 @pytest.mark.skipif(
