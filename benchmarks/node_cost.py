@@ -104,7 +104,9 @@ class FixedEngine:
         self.info = SimpleNamespace(name="fixed")
         self._results: dict[tuple[int, ...], dict[str, Result]] = {}
 
-    def run(self, images: Any, requests: Any, seed: int | None = None, **_: Any) -> Outcome:
+    def run(
+        self, images: Any, requests: Any, seed: Any = None, options: Any = None, streams: Any = None
+    ) -> Outcome:
         started = time.perf_counter()
         results = []
         for image, asked in zip(images, requests, strict=True):
@@ -173,8 +175,8 @@ def serve(arguments: argparse.Namespace) -> None:
     costs.watch(Pipeline, "prepare", lambda *_: "prepare (all before the engine)")
     costs.watch(Pipeline, "finish", lambda *_: "finish (all after the engine)")
     costs.watch(Pipeline, "_with_metric", lambda *_: "scale")
-    costs.watch(Pipeline, "_build", lambda _, output, answers: f"build {output.topic}")
-    costs.watch(Publishers, "publish", lambda _, output, messages: f"publish {output.topic}")
+    costs.watch(Pipeline, "_build", lambda _, output, *rest: f"build {output.topic}")
+    costs.watch(Publishers, "publish", lambda _, output, *rest: f"publish {output.topic}")
     session_module.loader = lambda parameters, plan: lambda say: FixedEngine(plan.tasks)
     rclpy.init(args=["--ros-args", "-p", "scale.source:=fixed", "-p", "tasks:=[all]"])
     executor, node = executors()[arguments.executor](), DiceptionNode()
@@ -240,6 +242,10 @@ class Bench:
                 data = waited
         return 1000 * data, 1000 * (time.perf_counter() - started)
 
+    def silent(self) -> list[str]:
+        """The topics that the last image has not been answered on."""
+        return [topic for topic, count in self.missing.items() if count > 0]
+
     def ask(self, size: tuple[int, int]) -> None:
         click = PointStamped()
         click.point.x, click.point.y = size[0] / 2, size[1] / 2
@@ -268,6 +274,15 @@ def memory_mib(pid: int) -> float:
     return int(line.split()[1]) / 1024
 
 
+def end(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    try:
+        process.wait(30)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        print("the node did not end within 30 s of a SIGTERM", file=sys.stderr)
+
+
 def measure(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """One run of one executor."""
     size = arguments.size
@@ -287,9 +302,13 @@ def measure(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
             if number >= WARM_UP:
                 latencies.append(found)
                 memory.append(memory_mib(process.pid))
+            elif found is None and number:  # the first may meet a node that is not connected yet
+                raise SystemExit(
+                    f"no answer within {PATIENCE:g} s on {', '.join(bench.silent())}: --verbose "
+                    "shows what the node says"
+                )
     finally:
-        process.terminate()
-        process.wait(30)
+        end(process)
     rclpy.shutdown()
     answered = [value for value in latencies if value is not None]
     tenth = max(1, len(memory) // 10)
