@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from diception_ros.geometry import Intrinsics, depth_to_points
+from diception_ros.tasks import Instance
 
 KEPT = 64
 """Camera infos remembered, two seconds at 30 Hz: they may come before or after the image."""
@@ -146,17 +147,19 @@ class Located:
         depth = self.meters[row, column]
         return self._position(column, row, depth) if np.isfinite(depth) else None
 
-    def of_region(self, region: tuple[slice, slice, Any]) -> npt.NDArray[np.float32] | None:
-        """The median position of a region (rows, columns, mask), taken from some thousand of its
+    def of_instance(
+        self, ids: npt.NDArray[np.uint16], item: Instance
+    ) -> npt.NDArray[np.float32] | None:
+        """The median position of an instance of `ids` (H, W), taken from some thousand of its box's
         pixels; None if none is known there."""
-        rows, columns, mask = region
-        for step in (max(1, int(np.sqrt(mask.size / ENOUGH))), 1):  # a thin region needs all
-            y, x = np.nonzero(mask[::step, ::step])
-            x, y = columns.start + step * x, rows.start + step * y
-            depth = self.meters[y, x]
-            known = np.isfinite(depth)
-            if known.any():
-                found = self._position(x[known], y[known], depth[known])
+        left, top, width, height = item.box
+        for step in (max(1, int(np.sqrt(width * height / ENOUGH))), 1):  # a thin one needs all
+            part = np.s_[top : top + height : step, left : left + width : step]
+            depth = self.meters[part]
+            known = (ids[part] == item.id) & np.isfinite(depth)
+            y, x = np.nonzero(known)
+            if len(x):
+                found = self._position(left + step * x, top + step * y, depth[known])
                 return np.median(found, axis=-1).astype(np.float32)
         return None
 

@@ -75,22 +75,20 @@ def cloud_table(
     layout: list[tuple[str, str]] = [(name, "f4") for name in ("x", "y", "z", "rgb")]
     layout += [(name, "f4") for name in NORMALS] if normals is not None else []
     layout += [("label", "u4")] if label is not None else []
-    # Every field has four bytes, so the table is one block of floats: five times as fast as field
-    # by field. Copies keep the bits, whatever they mean as a float.
     block = np.empty((*points.shape[:2], len(layout)), np.float32)
-    block[..., :3] = points
-    block[..., 3] = packed_colour(rgb)
-    if normals is not None:
-        block[..., 4:7] = normals
-    if label is not None:
-        block[..., -1] = label.astype(np.uint32).view(np.float32)
+    if block.size:  # OpenCV refuses an empty one
+        parts = [points, packed_colour(rgb)]
+        parts += [normals] if normals is not None else []
+        parts += [label.astype(np.uint32).view(np.float32)] if label is not None else []
+        # Every field has four bytes, so all are channels of one block of floats. OpenCV moves them
+        # in one pass and keeps the bits, whatever they mean as a float.
+        order = [place for i in range(len(layout)) for place in (i, i)]
+        cv2.mixChannels([np.ascontiguousarray(part) for part in parts], [block], order)
     return block.view(np.dtype(layout))[..., 0]
 
 
 def packed_colour(rgb: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
     """RGB (H, W, 3) -> 0x00RRGGBB in the bits of a float32 (H, W)."""
-    if rgb.size == 0:  # which OpenCV refuses
-        return np.empty(rgb.shape[:2], np.float32)
     order = cv2.COLOR_RGB2BGRA if sys.byteorder == "little" else cv2.COLOR_RGB2RGBA
     pixels = np.asarray(cv2.cvtColor(np.ascontiguousarray(rgb), order), np.uint8)
     bits: npt.NDArray[np.uint32] = pixels.view(np.uint32)[..., 0]

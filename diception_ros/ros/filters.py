@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 
@@ -55,6 +56,5 @@ def confidence_of(
         sure = np.ones_like(sure)
     if spread is not None:
         sure *= np.clip(1 - spread / SPREAD, 0, 1)
-    sure *= 255
-    levels = np.rint(sure, out=sure).astype(np.uint8)
+    levels = np.asarray(cv2.convertScaleAbs(sure, alpha=255), np.uint8)
     return np.asarray(np.maximum(levels, 1, out=levels) * metric.valid, np.uint8)

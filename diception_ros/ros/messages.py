@@ -48,17 +48,9 @@ def instance_array(
     instances = []
     for class_id, group in found:
         for item in group.instances:
-            region = _region(group.ids, item) if located else None
-            position = located.of_region(region) if located and region else None
+            position = located.of_instance(group.ids, item) if located else None
             instances.append(_instance(item, class_id, group.category or "", position))
     return Content(content.INSTANCE_ARRAY, header=header, task=task, instances=instances)
-
-
-def _region(ids: npt.NDArray[np.uint16], item: Instance) -> tuple[slice, slice, Any]:
-    """Rows, columns and mask of an instance within its box."""
-    x, y, width, height = item.box
-    rows, columns = slice(y, y + height), slice(x, x + width)
-    return rows, columns, ids[rows, columns] == item.id
 
 
 def _instance(

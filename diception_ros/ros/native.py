@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import array
 import importlib
 from functools import cache
 from typing import Any
@@ -40,12 +39,7 @@ def native(value: Any) -> Any:
 
 
 def set_data(message: Any, values: npt.NDArray[Any], name: str = "data") -> None:
-    """Gives the message the array's bytes with one copy. Assigning the ndarray itself goes element
-    by element: 400 ms for a 720p float image."""
-    data = array.array("B")
-    data.frombytes(np.ascontiguousarray(values).data.cast("B"))
-    # Messages that check their fields keep an array.array as it is. Since Jazzy they do so only
-    # when told, and otherwise copy it once more: 30 ms for a 720p cloud.
-    if hasattr(message, "_check_fields"):
-        message._check_fields = True
-    setattr(message, name, data)
+    """Gives the message the array itself, for a message that is published and no more: rclpy takes
+    anything with a buffer and copies it once. The field's setter would copy it before, and an
+    ndarray element by element: 400 ms for a 720p float image."""
+    setattr(message, f"_{name}", np.ascontiguousarray(values).reshape(-1).view(np.uint8))

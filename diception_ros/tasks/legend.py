@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cache
 
 import cv2
 import numpy as np
@@ -122,12 +123,18 @@ def add_ball(picture: Picture) -> None:
         return
     height, width = picture.shape[:2]
     radius = height // 11
+    size = 2 * radius + 1
+    top, left = height - size - MARGIN, width - size - MARGIN
+    colours, inside = ball(radius)
+    picture[top : top + size, left : left + size][inside] = colours
+    cv2.circle(picture, (left + radius, top + radius), radius, (255, 255, 255), 1, cv2.LINE_AA)
+
+
+@cache
+def ball(radius: int) -> tuple[Picture, npt.NDArray[np.bool_]]:
+    """Colours (N, 3) of a ball's pixels, and where they lie in its square."""
     y, x = np.mgrid[-radius : radius + 1, -radius : radius + 1].astype(np.float32) / radius
     inside = x * x + y * y <= 1
     z = -np.sqrt(np.maximum(0, 1 - x * x - y * y))
     colours = normal_colours(Normals(np.stack([x, y, z], axis=-1)))
-    size = 2 * radius + 1
-    top, left = height - size - MARGIN, width - size - MARGIN
-    part = picture[top : top + size, left : left + size]
-    part[inside] = np.rint(colours[inside] * 255).astype(np.uint8)
-    cv2.circle(picture, (left + radius, top + radius), radius, (255, 255, 255), 1, cv2.LINE_AA)
+    return np.rint(colours[inside] * 255).astype(np.uint8), inside

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import colorsys
 from collections.abc import Sequence
+from functools import cache
 
 import cv2
 import numpy as np
@@ -61,7 +62,7 @@ def colorize(
         case MetricDepth():
             return depth_picture(np.where(result.valid, result.meters, np.nan))
         case Normals():
-            picture = to_bytes(normal_colours(result))
+            picture = normals_picture(result)
             add_ball(picture)
             return picture
         case Instances():
@@ -89,14 +90,38 @@ def over(image: Picture | None, size: tuple[int, ...]) -> Picture:
 
 def to_bytes(colours: Float) -> Picture:
     """0..1 -> 0..255; unknown (NaN) is 0."""
-    scaled = cv2.convertScaleAbs(np.fmax(colours, np.float32(0)), alpha=255)
-    return np.asarray(scaled, np.uint8).reshape(colours.shape)
+    return levels(colours, 255).reshape(colours.shape)
+
+
+def levels(values: Float, scale: float, offset: float = 0.0) -> Picture:
+    """scale * values + offset as bytes in one pass, cut off at 0 and 255; unknown (NaN) is 0."""
+    found = cv2.addWeighted(values, scale, values, 0, offset, dtype=cv2.CV_8U)
+    return np.asarray(found, np.uint8)
 
 
 def ramp(values: Float) -> Picture:
     """0..1 -> colours, 1 warm."""
-    grey = to_bytes(values)
-    return np.asarray(cv2.cvtColor(cv2.applyColorMap(grey, cv2.COLORMAP_TURBO), cv2.COLOR_BGR2RGB))
+    return warmth(to_bytes(values))
+
+
+def warmth(grey: Picture) -> Picture:
+    """Bytes (H, W) -> colours, 255 warm."""
+    return np.asarray(cv2.applyColorMap(grey, turbo()), np.uint8)
+
+
+@cache
+def turbo() -> Picture:
+    """OpenCV's table (256, 1, 3), in RGB."""
+    every = np.arange(256, dtype=np.uint8)[:, None]
+    return np.asarray(cv2.applyColorMap(every, cv2.COLORMAP_TURBO)[..., ::-1].copy())
+
+
+def normals_picture(result: Normals) -> Picture:
+    """The colours of `tasks.normal`, in one pass where all are known."""
+    if not np.isfinite(result.vectors).all():
+        return to_bytes(normal_colours(result))
+    scaled = cv2.convertScaleAbs(result.vectors, alpha=-127.5, beta=127.5)
+    return np.asarray(scaled, np.uint8)
 
 
 def disparity_picture(result: Disparity) -> Picture:
@@ -113,10 +138,9 @@ def depth_picture(meters: Float) -> Picture:
         return np.zeros((*meters.shape, 3), np.uint8)
     some = meters[::4, ::4][known[::4, ::4]]  # a sixteenth is enough for two percentiles
     near, far = np.percentile(some if len(some) else meters[known], (2, 98))
-    inverse = np.zeros(meters.shape, np.float32)
-    np.divide(1, meters, out=inverse, where=known)
-    span = max(1 / near - 1 / far, 1e-6)
-    picture = ramp(((inverse - 1 / far) / span).astype(np.float32))
+    scale = 255 / max(1 / near - 1 / far, 1e-6)
+    inverse = np.asarray(cv2.divide(1.0, meters), np.float32)
+    picture = warmth(levels(inverse, scale, -scale / far))
     picture[~known] = 0
     add_bar(picture, depth_marks(picture, float(near), float(far)), ramp)
     return picture
@@ -164,10 +188,15 @@ def colour_of(row: Picture) -> Colour:
 def outlined(ids: npt.NDArray[np.uint16], colours: Picture, image: Picture) -> Picture:
     """colours[id] over the image where there is an id, with white outlines."""
     picture = blend(painted(ids, colours), ids > 0, image)
-    kernel = np.ones((3, 3), np.uint8)
-    outline = cv2.dilate(ids, kernel) != cv2.erode(ids, kernel)
-    picture[outline & (ids > 0)] = 255
+    small = ids.astype(np.uint8) if len(colours) <= 256 else ids
+    edges = cv2.morphologyEx(small, cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8))
+    whiten(picture, (edges > 0) & (ids > 0))
     return picture
+
+
+def whiten(picture: Picture, where: npt.NDArray[np.bool_]) -> None:
+    """In place; many times as fast as an index."""
+    cv2.copyTo(np.full_like(picture, 255), where.view(np.uint8), picture)
 
 
 def painted(ids: npt.NDArray[np.uint16], colours: Picture) -> Picture:
@@ -184,7 +213,7 @@ def mask_picture(result: Mask, image: Picture) -> Picture:
     colours = np.broadcast_to(np.array(MASK_COLOUR, np.uint8), image.shape)
     picture = blend(colours, result.mask, image)
     inner = cv2.erode(result.mask.astype(np.uint8), np.ones((3, 3), np.uint8), borderValue=1)
-    picture[result.mask & (inner == 0)] = 255
+    whiten(picture, result.mask & (inner == 0))
     return picture
 
 

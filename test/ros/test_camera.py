@@ -10,6 +10,7 @@ from std_msgs.msg import Header
 
 from diception_ros.geometry import Intrinsics
 from diception_ros.ros.camera import KEPT, CameraInfos, Located, intrinsics, resized, sibling_topic
+from diception_ros.tasks import Instance
 
 
 def header(seconds, nanoseconds=0):
@@ -102,19 +103,20 @@ def test_positions_are_known_only_where_depth_is():
     np.testing.assert_allclose(located.at(1.2, 0.0), located.points[0, 1])
     assert located.at(2, 0) is None
     assert located.at(3, 0) is None
-    region = (slice(0, 2), slice(0, 3), np.ones((2, 3), bool))
-    assert located.of_region(region)[2] == 4
-    assert located.of_region((slice(0, 1), slice(2, 3), np.ones((1, 1), bool))) is None
+    ids = np.array([[7, 7, 8], [7, 7, 7]], np.uint16)
+    assert located.of_instance(ids, Instance(7, 1.0, (0, 0, 3, 2), 5, (1, 1)))[2] == 4
+    assert located.of_instance(ids, Instance(8, 1.0, (2, 0, 1, 1), 1, (2, 0))) is None
 
 
 def test_the_position_of_a_large_region_is_its_median_though_few_pixels_are_looked_at():
     camera = Intrinsics(fx=500.0, fy=500.0, cx=319.5, cy=239.5, width=640, height=480)
     meters = np.random.default_rng(0).uniform(1, 3, (480, 640)).astype(np.float32)
     located = Located(meters, camera)
-    mask = np.ones((300, 400), bool)
-    found = located.of_region((slice(100, 400), slice(200, 600), mask))
+    ids = np.full((480, 640), 3, np.uint16)
+    item = Instance(3, 1.0, (200, 100, 400, 300), 300 * 400, (400, 250))
+    found = located.of_instance(ids, item)
     np.testing.assert_allclose(found, np.median(located.points[100:400, 200:600], (0, 1)), atol=0.1)
-    thin = np.zeros((300, 400), bool)
-    thin[:, 201] = True
-    found = located.of_region((slice(100, 400), slice(200, 600), thin))
+    thin = np.zeros_like(ids)
+    thin[:, 401] = 3
+    found = located.of_instance(thin, item)
     np.testing.assert_allclose(found, np.median(located.points[100:400, 401], 0), rtol=1e-5)
