@@ -3,18 +3,21 @@
 
     ./run python benchmarks/node_cost.py                      # 1280x720, every output subscribed
     ./run python benchmarks/node_cost.py --executor multi --frames 500 --json cost.json
+    ./run python benchmarks/node_cost.py --middleware         # the same messages, made only once
     ./run python benchmarks/node_cost.py --size 160x120 --frames 10000   # does the memory grow?
 
-The node runs in a process of its own with an engine that answers at once with fixed results of all
-six tasks. An image is published, the last of its outputs awaited, the next published. Reported:
-image published -> last output received less the engine's time (wall clock), the CPU time of the
-worker's stages and of every output (which a busy machine does not lengthen), and the memory.
-Subscribers take serialised messages: what a consumer does with them is not the node's cost.
+The node runs in a process of its own (fixed_node.py) with an engine that answers at once with fixed
+results of all six tasks. An image is published, the last of its outputs awaited, the next
+published. Reported: image published -> last output at the subscriber's middleware (wall clock), the
+CPU time of the worker's stages and of every output (which a busy machine does not lengthen), and
+the memory. Subscribers take serialised messages: what a consumer does with them is not the node's
+cost. --middleware tells how much of it is DDS's.
 """
 
 from __future__ import annotations
 
 import argparse
+import ctypes
 import json
 import os
 import platform
@@ -22,176 +25,29 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import defaultdict
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Mapping
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import rclpy
 from geometry_msgs.msg import PointStamped
-from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor, SingleThreadedExecutor
+from rclpy.executors import SingleThreadedExecutor
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CameraInfo, Image
 
-from diception_ros.engine import Outcome
 from diception_ros.evaluation import transport
-from diception_ros.ros import session as session_module
 from diception_ros.ros.messages import image_message
 from diception_ros.ros.native import class_of, native
-from diception_ros.ros.node import DiceptionNode
 from diception_ros.ros.outputs import OUTPUTS
-from diception_ros.ros.pipeline import Pipeline
-from diception_ros.ros.publishers import Publishers
-from diception_ros.tasks import (
-    Disparity,
-    Instance,
-    Instances,
-    Keypoints,
-    Mask,
-    Normals,
-    Result,
-)
 
 DOMAIN = 77
 WARM_UP = 10
 PATIENCE = 5.0
 QOS = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE)
 DATA = [output.topic for output in OUTPUTS if not output.topic.endswith("image_color")]
-TWICE = "instances"
-"""The topic with two messages a frame: one of the entities, one of the classes."""
-
-
-# The node's process ------------------------------------------------------------------------------
-
-
-def fixed_results(height: int, width: int) -> dict[str, Result]:
-    """Plausible answers: smooth geometry, twenty segments, a person."""
-    rows, columns = np.mgrid[:height, :width].astype(np.float32)
-    disparity = np.clip(0.2 + 0.7 * rows / height + 0.1 * np.sin(columns / 90), 0, 1)
-    vectors = np.zeros((height, width, 3), np.float32)
-    vectors[..., 1], vectors[..., 2] = -0.6, -0.8
-    tiles = (rows // (height / 4)).astype(np.uint16) * 5 + (columns // (width / 5)).astype(
-        np.uint16
-    )
-    ids = np.where((rows % (height / 4) > 9) & (columns % (width / 5) > 9), tiles + 1, 0)
-    ids = ids.astype(np.uint16)
-    found = []
-    for number in range(1, 21):
-        y, x = np.nonzero(ids == number)
-        box = int(x.min()), int(y.min()), int(np.ptp(x)) + 1, int(np.ptp(y)) + 1
-        found.append(Instance(number, 0.9, box, len(x), (float(x.mean()), float(y.mean()))))
-    score = np.clip(1.5 - np.hypot(rows - height / 2, columns - width / 2) / 200, 0, 1)
-    joints = np.array([[width / 2, height * (0.2 + 0.04 * i)] for i in range(17)], np.float32)
-    return {
-        "depth": Disparity(disparity.astype(np.float32)),
-        "normal": Normals(vectors),
-        "entity": Instances(ids, tuple(found)),
-        "semantic": Instances(ids, tuple(found), "chair"),
-        "point": Mask(score > 0.5, score.astype(np.float32)),
-        "pose": Keypoints(joints, np.full(17, 0.8, np.float32), (height, width)),
-    }
-
-
-class FixedEngine:
-    """Looks like an Engine to the node, and answers at once."""
-
-    def __init__(self, tasks: Mapping[str, Any]) -> None:
-        self.tasks, self.adapters = dict(tasks), {}
-        self.device_name, self.graph_state = "none (fixed results)", "none"
-        self.info = SimpleNamespace(name="fixed")
-        self._results: dict[tuple[int, ...], dict[str, Result]] = {}
-
-    def run(
-        self, images: Any, requests: Any, seed: Any = None, options: Any = None, streams: Any = None
-    ) -> Outcome:
-        started = time.perf_counter()
-        results = []
-        for image, asked in zip(images, requests, strict=True):
-            size = image.shape[:2]
-            if size not in self._results:
-                self._results[size] = fixed_results(*size)
-            results.append([self._results[size][request.task] for request in asked])
-        engine_ms = 1000 * (time.perf_counter() - started)
-        steps = {request.task: 1 for asked in requests for request in asked}
-        count = sum(len(asked) for asked in requests)
-        return Outcome(
-            results=results,
-            stages={"engine": engine_ms},
-            batch=count,
-            graph=False,
-            steps=steps,
-            canvas=images[0].shape[:2],
-            spread=[[None] * len(asked) for asked in requests],
-        )
-
-    def close(self) -> None:
-        pass
-
-
-def executors() -> dict[str, Callable[..., Any]]:
-    found: dict[str, Callable[..., Any]] = {
-        "single": SingleThreadedExecutor,
-        "multi": lambda: MultiThreadedExecutor(num_threads=2),
-    }
-    try:
-        from rclpy.experimental import EventsExecutor
-
-        found["events"] = EventsExecutor
-    except ImportError:
-        pass
-    return found
-
-
-class Costs:
-    """CPU milliseconds of the worker's thread, by what it did."""
-
-    def __init__(self) -> None:
-        self.spent: dict[str, list[float]] = defaultdict(list)
-
-    def watch(self, owner: Any, method: str, name: Callable[..., str]) -> None:
-        """Times every call of a method; name(*arguments) says under which heading."""
-        inner = getattr(owner, method)
-
-        def timed(*arguments: Any, **keywords: Any) -> Any:
-            started = time.thread_time()
-            try:
-                return inner(*arguments, **keywords)
-            finally:
-                spent = 1000 * (time.thread_time() - started)
-                self.spent[name(*arguments)].append(spent)
-
-        setattr(owner, method, timed)
-
-    def medians(self) -> dict[str, float]:
-        return {key: round(float(np.median(found)), 3) for key, found in self.spent.items()}
-
-
-def serve(arguments: argparse.Namespace) -> None:
-    """The node's side, until it is interrupted; writes its costs to a file."""
-    costs = Costs()
-    costs.watch(Pipeline, "prepare", lambda *_: "prepare (all before the engine)")
-    costs.watch(Pipeline, "finish", lambda *_: "finish (all after the engine)")
-    costs.watch(Pipeline, "_with_metric", lambda *_: "scale")
-    costs.watch(Pipeline, "_build", lambda _, output, *rest: f"build {output.topic}")
-    costs.watch(Publishers, "publish", lambda _, output, *rest: f"publish {output.topic}")
-    session_module.loader = lambda parameters, plan: lambda say: FixedEngine(plan.tasks)
-    rclpy.init(args=["--ros-args", "-p", "scale.source:=fixed", "-p", "tasks:=[all]"])
-    executor, node = executors()[arguments.executor](), DiceptionNode()
-    executor.add_node(node)
-    node.start()
-    started = time.process_time()
-    with suppress(KeyboardInterrupt, ExternalShutdownException):
-        executor.spin()
-    found = {"cpu_s": time.process_time() - started, "stages_ms": costs.medians()}
-    Path(arguments.serve).write_text(json.dumps(found))
-    node.destroy_node()
-    rclpy.try_shutdown()
-
-
-# The camera's and the subscribers' process -------------------------------------------------------
+MESSAGES = {output.topic: 1 for output in OUTPUTS} | {"instances": 2}
+"""A frame's, by topic: the instances come once of the entities and once of the classes."""
 
 
 class Bench:
@@ -213,34 +69,34 @@ class Bench:
         self.info = CameraInfo(width=width, height=height, k=focal)
         self.missing: dict[str, int] = {}
         self.bytes: dict[str, int] = {}
+        self.received: dict[str, int] = {}
         for output in OUTPUTS:
             self._hear(output.topic, class_of(output.type))
 
     def _hear(self, topic: str, kind: Any) -> None:
-        def received(data: bytes) -> None:
+        def received(data: bytes, info: Mapping[str, int]) -> None:
             self.missing[topic] = self.missing.get(topic, 0) - 1
             self.bytes[topic] = len(data)
+            self.received[topic] = info["received_timestamp"]
 
         self.node.create_subscription(kind, f"/diception/{topic}", received, QOS, raw=True)
 
     def show(self) -> tuple[float, float] | None:
         """Publishes an image; milliseconds until the last of its data and until the last of all
         its outputs, None if one did not come."""
-        self.missing = {output.topic: 1 + (output.topic == TWICE) for output in OUTPUTS}
+        self.missing = dict(MESSAGES)
         self.image.header.stamp = self.node.get_clock().now().to_msg()
         self.info.header = self.image.header
         self.infos.publish(self.info)
-        started = time.perf_counter()
+        started = time.time_ns()
         self.images.publish(self.image)
-        data = 0.0
+        patience = time.monotonic() + PATIENCE
         while max(self.missing.values()) > 0:
             self.executor.spin_once(timeout_sec=0.1)
-            waited = time.perf_counter() - started
-            if waited > PATIENCE:
+            if time.monotonic() > patience:
                 return None
-            if not data and not any(self.missing[topic] > 0 for topic in DATA):
-                data = waited
-        return 1000 * data, 1000 * (time.perf_counter() - started)
+        data = max(self.received[topic] for topic in DATA)
+        return 1e-6 * (data - started), 1e-6 * (max(self.received.values()) - started)
 
     def silent(self) -> list[str]:
         """The topics that the last image has not been answered on."""
@@ -261,6 +117,13 @@ class Bench:
             if heard and all(self.node.count_publishers(name) for name in names):
                 return
         raise SystemExit("the node did not come up within 120 s")
+
+
+def keep_memory() -> None:
+    """Lets this process reuse what it frees. By default glibc gives it back, and at 50 MB a frame
+    taking it again costs the subscriber more than all the rest."""
+    for option, value in ((-3, 1 << 30), (-1, (1 << 31) - 1)):  # M_MMAP_THRESHOLD, M_TRIM_THRESHOLD
+        ctypes.CDLL(None).mallopt(option, value)
 
 
 def percentiles(values: list[float]) -> dict[str, float]:
@@ -288,7 +151,13 @@ def measure(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
     size = arguments.size
     costs = folder / "costs.json"
     process = subprocess.Popen(
-        [sys.executable, __file__, "--executor", arguments.executor, "--serve", str(costs)],
+        [
+            sys.executable,
+            str(Path(__file__).with_name("fixed_node.py")),
+            arguments.executor,
+            str(costs),
+            str(sum(MESSAGES.values()) if arguments.middleware else 0),
+        ],
         stdout=subprocess.DEVNULL,
         stderr=None if arguments.verbose else subprocess.DEVNULL,
     )
@@ -315,6 +184,7 @@ def measure(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
     node = json.loads(costs.read_text())
     return {
         "executor": arguments.executor,
+        "middleware_alone": arguments.middleware,
         "size": f"{size[0]}x{size[1]}",
         "frames": arguments.frames,
         "lost": len(latencies) - len(answered),
@@ -341,7 +211,8 @@ def table(found: Mapping[str, Any]) -> str:
         for name in ("data_latency_ms", "latency_ms")
     )
     memory = found["memory_mib"]
-    head = f"{found['size']}, {found['executor']} executor, {found['frames']} frames"
+    what = "middleware alone" if found["middleware_alone"] else f"{found['executor']} executor"
+    head = f"{found['size']}, {what}, {found['frames']} frames"
     cpu = f"{found['megabytes_a_frame']} MB and {found['node_cpu_ms_a_frame']} ms of CPU"
     rows = [
         f"{head}, lost {found['lost']}, load average {found['load_average']:.1f}",
@@ -363,19 +234,19 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--frames", type=int, default=100)
     parser.add_argument("--size", default="1280x720", type=lambda s: tuple(map(int, s.split("x"))))
-    parser.add_argument("--executor", choices=list(executors()), default="single")
+    parser.add_argument("--executor", choices=["single", "multi", "events"], default="single")
     parser.add_argument("--segment", type=int, default=256, help="MiB of DDS's shared memory.")
     parser.add_argument("--json", type=Path, help="File for the figures.")
+    parser.add_argument(
+        "--middleware", action="store_true", help="The messages made once and published again."
+    )
     parser.add_argument("--verbose", action="store_true", help="Show the node's log.")
-    parser.add_argument("--serve", help=argparse.SUPPRESS)
     return parser.parse_args()
 
 
 def main() -> None:
     arguments = parse()
-    if arguments.serve:
-        serve(arguments)
-        return
+    keep_memory()
     os.environ["ROS_DOMAIN_ID"] = str(DOMAIN)
     os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
     with tempfile.TemporaryDirectory() as name:

@@ -324,17 +324,16 @@ class Pipeline:
         return engine.run([frame.rgb], [[request]], parameters.seed, options).spread[0][0]
 
     def _publish(self, answers: Answers, wanted: Sequence[Output], clock: Stages) -> bool:
-        """Builds the messages and publishes them together, pictures for people after the data that
-        the robot waits for; False if the node was deactivated."""
+        """Builds and publishes one output after the other, so that subscribers take the first while
+        the next is made; pictures for people after the data that the robot waits for. False if the
+        node was deactivated."""
         context = self._context
-        pictures = [output for output in wanted if output.topic.endswith(PICTURE)]
-        for group in ([output for output in wanted if output not in pictures], pictures):
-            built = [(output, self._build(output, answers, clock)) for output in group]
+        for output in sorted(wanted, key=lambda output: output.topic.endswith(PICTURE)):
+            messages = self._build(output, answers, clock)
             with context.gate.held() as is_open:
                 if not is_open:
                     return False
-                for output, messages in built:
-                    context.publishers.publish(output, messages)
+                context.publishers.publish(output, messages)
         return True
 
     def _build(self, output: Output, answers: Answers, clock: Stages) -> Sequence[Any]:
