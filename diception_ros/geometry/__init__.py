@@ -4,7 +4,7 @@
 from diception_ros.geometry.camera import Intrinsics
 from diception_ros.geometry.floor import fit_floor, floor_depth
 from diception_ros.geometry.normals import normals_from_depth
-from diception_ros.geometry.points import depth_to_points, project, rotation, transform
+from diception_ros.geometry.points import depth_to_points, project, rotation, strips, transform
 from diception_ros.geometry.scale import (
     ScaleFit,
     apply_scale,
@@ -18,6 +18,7 @@ __all__ = [
     "ScaleFit",
     "apply_scale",
     "depth_to_points",
+    "strips",
     "fit_disparity",
     "fit_floor",
     "floor_depth",

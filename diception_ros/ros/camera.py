@@ -19,8 +19,8 @@ KEPT = 64
 """Camera infos remembered, two seconds at 30 Hz: they may come before or after the image."""
 
 
-ENOUGH = 2500
-"""Pixels of a region's box that its median position is taken from."""
+ENOUGH = 1000
+"""Pixels of an instance's box that its median position is taken from."""
 
 
 def sibling_topic(image_topic: str, name: str = "camera_info") -> str:
@@ -150,8 +150,8 @@ class Located:
     def of_instance(
         self, ids: npt.NDArray[np.uint16], item: Instance
     ) -> npt.NDArray[np.float32] | None:
-        """The median position of an instance of `ids` (H, W), taken from some thousand of its box's
-        pixels; None if none is known there."""
+        """The median position of an instance of `ids` (H, W), taken from about a thousand of its
+        box's pixels; None if none is known there."""
         left, top, width, height = item.box
         for step in (max(1, int(np.sqrt(width * height / ENOUGH))), 1):  # a thin one needs all
             part = np.s_[top : top + height : step, left : left + width : step]
@@ -160,7 +160,9 @@ class Located:
             y, x = np.nonzero(known)
             if len(x):
                 found = self._position(left + step * x, top + step * y, depth[known])
-                return np.median(found, axis=-1).astype(np.float32)
+                low, high = (len(x) - 1) // 2, len(x) // 2
+                found.partition((low, high), axis=-1)  # np.median takes twice as long
+                return np.asarray((found[:, low] + found[:, high]) / 2, np.float32)
         return None
 
     def _position(self, x: Any, y: Any, depth: Any) -> npt.NDArray[np.float32]:

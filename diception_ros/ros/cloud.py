@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from diception_ros.geometry import strips
 from diception_ros.geometry.cloud_filter import Cloud, inliers, voxel_downsample
 from diception_ros.ros.content import POINT_CLOUD, POINT_FIELD, Content
 
@@ -76,14 +77,14 @@ def cloud_table(
     layout += [(name, "f4") for name in NORMALS] if normals is not None else []
     layout += [("label", "u4")] if label is not None else []
     block = np.empty((*points.shape[:2], len(layout)), np.float32)
-    if block.size:  # OpenCV refuses an empty one
-        parts = [points, packed_colour(rgb)]
-        parts += [normals] if normals is not None else []
-        parts += [label.astype(np.uint32).view(np.float32)] if label is not None else []
-        # Every field has four bytes, so all are channels of one block of floats. OpenCV moves them
-        # in one pass and keeps the bits, whatever they mean as a float.
-        order = [place for i in range(len(layout)) for place in (i, i)]
-        cv2.mixChannels([np.ascontiguousarray(part) for part in parts], [block], order)
+    # Every field has four bytes, so all are channels of one block of floats. OpenCV moves them in
+    # one pass and keeps the bits, whatever they mean as a float.
+    order = [place for i in range(len(layout)) for place in (i, i)]
+    for rows in strips(len(block) if block.size else 0):  # OpenCV refuses an empty one
+        parts = [points[rows], packed_colour(rgb[rows])]
+        parts += [normals[rows]] if normals is not None else []
+        parts += [label[rows].astype(np.uint32).view(np.float32)] if label is not None else []
+        cv2.mixChannels([np.ascontiguousarray(part) for part in parts], [block[rows]], order)
     return block.view(np.dtype(layout))[..., 0]
 
 
