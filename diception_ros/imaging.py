@@ -31,27 +31,30 @@ class Canvas:
                 "of 16 (8 pixels a latent, 2 latents a patch)"
             )
 
-    def to_model(
-        self, image: npt.NDArray[np.uint8], device: torch.device | str = "cpu"
-    ) -> torch.Tensor:
-        """RGB uint8 (H, W, 3) -> float32 (3, height, width) in [-1, 1] on the device, bilinear with
-        antialias (the resize of the authors' batch loader). Only the bytes cross to a GPU."""
-        pixels = torch.from_numpy(np.ascontiguousarray(check_rgb(image)))
-        if torch.device(device).type == "cuda":
-            pixels = pixels.pin_memory().to(device, non_blocking=True)
-        pixels = pixels.permute(2, 0, 1)
+    def to_model(self, image: npt.NDArray[np.uint8] | torch.Tensor) -> torch.Tensor:
+        """RGB uint8 (H, W, 3) -> float32 (3, height, width) in [-1, 1] where the image is, bilinear
+        with antialias (the resize of the authors' batch loader)."""
+        if not isinstance(image, torch.Tensor):
+            image = torch.from_numpy(np.ascontiguousarray(check_rgb(image)))
+        pixels = image.permute(2, 0, 1)
         scaled = resize(pixels.float().unsqueeze(0), (self.height, self.width))[0]
         return scaled.div_(127.5).sub_(1.0).clamp_(-1.0, 1.0)
 
     def from_model(self, image: torch.Tensor, size: tuple[int, int]) -> npt.NDArray[np.float32]:
-        """Generated (3, h, w) in [0, 1] -> float32 (H, W, 3) at size = (H, W), bilinear, resized
-        where it is and then brought to the host. On a CPU OpenCV enlarges ten times as fast."""
+        """`resized_back` on the host."""
+        found: npt.NDArray[np.float32] = self.resized_back(image, size).cpu().numpy()
+        return found
+
+    def resized_back(self, image: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+        """Generated (3, h, w) in [0, 1] -> float32 (H, W, 3) at size = (H, W), bilinear, where it
+        is. On a CPU OpenCV enlarges ten times as fast."""
         larger = size[0] >= image.shape[1] and size[1] >= image.shape[2]
         if image.device.type == "cpu" and larger:
             pixels = image.detach().float().permute(1, 2, 0).contiguous().numpy()
-            return np.clip(cv2.resize(pixels, size[::-1], interpolation=cv2.INTER_LINEAR), 0.0, 1.0)
+            pixels = cv2.resize(pixels, size[::-1], interpolation=cv2.INTER_LINEAR)
+            return torch.from_numpy(np.clip(pixels, 0.0, 1.0))
         scaled = resize(image.detach().float().unsqueeze(0), size)[0].clamp(0.0, 1.0)
-        return to_host(scaled.permute(1, 2, 0).contiguous()).numpy()
+        return scaled.permute(1, 2, 0).contiguous()
 
     def points_to_model(
         self,
@@ -86,16 +89,6 @@ def check_rgb(image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
             f"expected a non-empty RGB image, uint8 (H, W, 3), got {image.dtype} {image.shape}"
         )
     return image
-
-
-def to_host(tensor: torch.Tensor) -> torch.Tensor:
-    """The tensor on the CPU; from a GPU through pinned memory, which torch keeps for the next."""
-    if tensor.device.type != "cuda":
-        return tensor.cpu()
-    host = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
-    host.copy_(tensor, non_blocking=True)
-    torch.cuda.current_stream(tensor.device).synchronize()
-    return host
 
 
 def resize(images: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -33,25 +34,28 @@ class Plan:
 class Costs:
     """Milliseconds of a stage for an amount of work (images encoded, transformer rows, images
     decoded), as running means; what was never measured is estimated from the nearest that was, in
-    proportion to its pixels times work."""
+    proportion to its pixels times work. One thread may learn while another one asks."""
 
     def __init__(self) -> None:
+        self._lock = threading.Lock()
         self._seen: dict[tuple[str, Canvas, int], float] = {}
         self._first: set[tuple[str, Canvas, int]] = set()
 
     def learn(self, stages: Mapping[str, float], work: Mapping[str, int], canvas: Canvas) -> None:
         """The first measurement counts until there is a second: it may hold a capture."""
-        for stage, milliseconds in stages.items():
-            key = (stage, canvas, work[stage])
-            if key not in self._seen or key in self._first:
-                self._first ^= {key}
-                self._seen[key] = milliseconds
-            else:
-                self._seen[key] = KEEP * self._seen[key] + (1 - KEEP) * milliseconds
+        with self._lock:
+            for stage, milliseconds in stages.items():
+                key = (stage, canvas, work[stage])
+                if key not in self._seen or key in self._first:
+                    self._first ^= {key}
+                    self._seen[key] = milliseconds
+                else:
+                    self._seen[key] = KEEP * self._seen[key] + (1 - KEEP) * milliseconds
 
     def estimate(self, work: Mapping[str, int], canvas: Canvas) -> float:
         """Milliseconds of the whole call; 0 as long as nothing was measured."""
-        return sum(self._stage(stage, canvas, amount) for stage, amount in work.items())
+        with self._lock:
+            return sum(self._stage(stage, canvas, amount) for stage, amount in work.items())
 
     def _stage(self, stage: str, canvas: Canvas, amount: int) -> float:
         if (stage, canvas, amount) in self._seen:

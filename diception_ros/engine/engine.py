@@ -17,16 +17,18 @@ import torch
 
 from diception_ros.engine.adapters import Adapters, task_of
 from diception_ros.engine.config import EngineConfig
-from diception_ros.engine.deadline import Costs, Plan, choose, work_of
+from diception_ros.engine.deadline import Costs, Plan, choose
 from diception_ros.engine.jobs import Clock, Job, Options, Outcome, Settings
 from diception_ros.engine.naive import Naive
 from diception_ros.engine.passes import Passes
+from diception_ros.engine.pending import Pending
 from diception_ros.engine.stages import Stages, prepare
+from diception_ros.engine.transfers import Arrival
 from diception_ros.imaging import Canvas, check_rgb
 from diception_ros.model import BundleInfo, Diception, make_sd3_sized_model
 from diception_ros.model.lora import Adapter
 from diception_ros.model.sampling import check_sigmas, default_sigmas
-from diception_ros.tasks import TASKS, Instances, Request, Result, Task
+from diception_ros.tasks import TASKS, Request, Result, Task
 
 logger = logging.getLogger(__name__)
 
@@ -214,38 +216,32 @@ class Engine:
         batch. streams: per image, whose previous latents a temporal start takes (a camera's name; a
         new key starts afresh).
         A deadline counts from when the network is free.
-
-        Decoding what was generated holds no lock: two threads that call in turn keep the network
-        busy while the other one decodes.
         """
+        return self.begin(images, requests, seed, options, streams).outcome()
+
+    def begin(
+        self,
+        images: Sequence[Image],
+        requests: Sequence[Sequence[Request]],
+        seed: int | None = None,
+        options: Options | None = None,
+        streams: Sequence[Hashable] | None = None,
+    ) -> Pending:
+        """As `run`, but gives what is left to wait for: a GPU's work is queued, a CPU has done the
+        network's. The next call may begin before this one's outcome is asked for, so that the
+        network works while answers cross, are decoded and are published. ValueError as `run`."""
         options, clock = options or Options(), Clock(self._loaded().device)
-        results: list[list[Result | None]] = [[None] * len(asked) for asked in requests]
         with self._lock, _on(self._loaded().device), torch.inference_mode():
             jobs = self._jobs(images, requests)
             plan = self._plan(jobs, options)
             samples = self._samples(jobs, plan, options, seed, streams)
-            generated = (
-                self._passes.generate(images, samples, plan.canvas, options.temporal, clock)
-                if jobs
-                else []
-            )
+            generated = Arrival(())
+            if jobs:
+                generated = self._passes.generate(
+                    images, samples, plan.canvas, options.temporal, clock
+                )
             graph = self._stages.graphs and not self._stages.failure
-        with clock.stage("postprocess", on_host=True):
-            firsts = generated[:: options.samples]
-            for job, colours in zip(jobs, firsts, strict=True):
-                results[job.image][job.slot] = _decode(job, colours)
-        self._learn(samples, plan, clock)
-        canvas = (plan.canvas.height, plan.canvas.width)
-        return Outcome(
-            results=results,  # type: ignore[arg-type]  # every slot has been filled
-            stages=clock.stages,
-            batch=len(samples),
-            graph=graph,
-            steps={job.task.name: job.settings.steps for job in samples},
-            canvas=canvas,
-            spread=_spread(requests, jobs, generated, options.samples),
-            missed=options.deadline_ms is not None and clock.total > options.deadline_ms,
-        )
+        return Pending(requests, jobs, samples, plan, options, generated, clock, self._costs, graph)
 
     def close(self) -> None:
         """Frees the model and its graphs; the engine cannot be used afterwards."""
@@ -331,32 +327,6 @@ class Engine:
             job = replace(job, settings=settings, stream=stream)
             found += [replace(job, sample=k, seed=first + k) for k in range(options.samples)]
         return found
-
-    def _learn(self, jobs: Sequence[Job], plan: Plan, clock: Clock) -> None:
-        """What the stages cost, for the plans to come."""
-        if jobs:
-            self._costs.learn(clock.stages, work_of(jobs, Plan(plan.canvas)), plan.canvas)
-
-
-def _decode(job: Job, colours: npt.NDArray[np.float32]) -> Result:
-    result = job.task.decode(colours, **job.task.options)
-    if isinstance(result, Instances) and job.request.category:
-        return replace(result, category=job.request.category)
-    return result
-
-
-def _spread(
-    requests: Sequence[Sequence[Request]],
-    jobs: Sequence[Job],
-    generated: Sequence[npt.NDArray[np.float32]],
-    samples: int,
-) -> list[list[npt.NDArray[np.float32] | None]]:
-    """Outcome.spread: the population standard deviation over the samples of every job."""
-    spread: list[list[npt.NDArray[np.float32] | None]] = [[None] * len(asked) for asked in requests]
-    for row, job in enumerate(jobs if samples > 1 else ()):
-        seen = np.stack(generated[row * samples : (row + 1) * samples])
-        spread[job.image][job.slot] = seen.std(axis=0).mean(axis=-1)
-    return spread
 
 
 def _bytes(module: torch.nn.Module) -> int:

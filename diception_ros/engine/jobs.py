@@ -121,6 +121,11 @@ class Clock:
             yield
             self._queued[name] = event, self._event(self._device)
 
+    def extend(self, name: str, end: torch.cuda.Event | None) -> None:
+        """Lets a queued stage end with an event of another stream."""
+        if end is not None and name in self._queued:
+            self._queued[name] = self._queued[name][0], end
+
     @property
     def stages(self) -> dict[str, float]:
         """Of the stages that were left, in their order. Waits for the queued ones."""

@@ -14,6 +14,7 @@ import torch
 from diception_ros.engine.adapters import Adapters
 from diception_ros.engine.jobs import Clock, Job, Settings
 from diception_ros.engine.stages import Stages
+from diception_ros.engine.transfers import Arrival, Transfers
 from diception_ros.imaging import Canvas
 from diception_ros.model import Diception
 from diception_ros.model.lora import Adapter
@@ -30,6 +31,7 @@ class Passes:
 
     def __init__(self, model: Diception, stages: Stages, adapters: Adapters) -> None:
         self._model, self._stages, self._adapters = model, stages, adapters
+        self._transfers = Transfers(model.device)
         self._noise: dict[tuple[Canvas, int], torch.Tensor] = {}
         self._prompts: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
         self._pointless: torch.Tensor | None = None
@@ -42,13 +44,13 @@ class Passes:
         canvas: Canvas,
         temporal: float,
         clock: Clock,
-    ) -> list[npt.NDArray[np.float32]]:
-        """Colours (H, W, 3) in [0, 1] per job, at the size of its image."""
+    ) -> Arrival:
+        """Colours (H, W, 3) in [0, 1] per job, at the size of its image, on their way."""
         model = self._model
         used = sorted({job.image for job in jobs})
         with clock.stage("preprocess"):
-            batch = torch.stack([canvas.to_model(images[i], model.device) for i in used])
-            batch = batch.to(model.dtype)
+            pixels = self._transfers.upload([images[i] for i in used])
+            batch = torch.stack([canvas.to_model(one) for one in pixels]).to(model.dtype)
         with clock.stage("encode"):
             encoded = self._stages.encode(batch)
             # Stacked, not indexed: an index would have to cross to the GPU, and be waited for.
@@ -57,10 +59,13 @@ class Passes:
             latents = self._denoise(images, jobs, image_latents, canvas, temporal)
         with clock.stage("decode"):
             generated = self._stages.decode(latents)
-            return [
-                canvas.from_model(colours, images[job.image].shape[:2])
+            answers = [
+                canvas.resized_back(colours, images[job.image].shape[:2])
                 for job, colours in zip(jobs, generated, strict=True)
             ]
+        arrival = self._transfers.download(answers)
+        clock.extend("decode", arrival.done)
+        return arrival
 
     def _denoise(
         self,

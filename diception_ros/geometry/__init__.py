@@ -18,7 +18,6 @@ __all__ = [
     "ScaleFit",
     "apply_scale",
     "depth_to_points",
-    "strips",
     "fit_disparity",
     "fit_floor",
     "floor_depth",
@@ -27,5 +26,6 @@ __all__ = [
     "relative_error",
     "rotation",
     "smooth_fit",
+    "strips",
     "transform",
 ]
