@@ -9,6 +9,7 @@ from diception_ros.engine.adapters import task_of
 from diception_ros.engine.config import EngineConfig
 from diception_ros.engine.engine import Engine
 from diception_ros.engine.jobs import Options, Outcome
+from diception_ros.engine.pending import Pending
 from diception_ros.model import EMBEDDED_BUNDLE, BundleInfo, read_bundle_info
 from diception_ros.model.lora import Adapter
 
@@ -20,6 +21,7 @@ __all__ = [
     "EngineConfig",
     "Options",
     "Outcome",
+    "Pending",
     "read_bundle_info",
     "task_of",
 ]

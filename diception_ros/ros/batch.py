@@ -8,10 +8,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from diception_ros.engine import Adapter, Engine, Options
+from diception_ros.engine import Adapter, Engine, Options, Outcome, Pending
 from diception_ros.ros.inputs import Incoming
 from diception_ros.ros.parameters import NodeParameters
 from diception_ros.ros.pipeline import Asked, Pipeline
+from diception_ros.ros.worker import Behind
 
 logger = logging.getLogger(__name__)
 Failed = Callable[[str, Exception], None]
@@ -26,9 +27,28 @@ class InForce:
     adapters: Mapping[str, Adapter]
 
 
+@dataclass(frozen=True)
+class Begun:
+    """A pass that the engine works on; error: why it could not begin."""
+
+    asked: Mapping[str, Asked]
+    parameters: NodeParameters
+    pending: Pending | None = None
+    error: Exception | None = None
+
+    def outcome(self) -> Outcome:
+        if self.pending is None:
+            raise self.error or ValueError("nothing was begun")
+        return self.pending.outcome()
+
+
 class Batch:
     """Used by the worker's thread alone. Whatever goes wrong with one camera's frame is that
-    camera's: the others get their answers."""
+    camera's: the others get their answers.
+
+    With `overlap` a pass is ended by a thread of its own while the next one is computed: two are
+    in flight at most, and until the first has ended no third is taken, so that the newest wins.
+    """
 
     def __init__(
         self,
@@ -39,6 +59,7 @@ class Batch:
     ) -> None:
         self._engine, self._pipelines = engine, pipelines
         self._in_force, self._failed = in_force, failed
+        self._behind = Behind(self._end, self._all_failed, "diception publisher")
 
     def handle(self, waiting: Sequence[tuple[str, Incoming]]) -> None:
         """Answers one frame of each of these cameras, or counts why not."""
@@ -51,22 +72,41 @@ class Batch:
                 found = self._pipelines[camera].prepare(incoming, parameters)
                 if found is not None:
                     asked[camera] = found
-        if asked:
-            self._answer(asked, in_force.parameters)
+        if not asked:
+            return
+        begun = self._begin(asked, in_force.parameters)
+        if in_force.parameters.overlap:
+            self._behind.put(begun)
+        else:
+            self._behind.wait()
+            self._end(begun)
 
-    def _answer(self, asked: Mapping[str, Asked], parameters: NodeParameters) -> None:
+    def close(self) -> None:
+        """After the last pass."""
+        self._behind.close()
+
+    def _begin(self, asked: Mapping[str, Asked], parameters: NodeParameters) -> Begun:
         images = [one.frame.rgb for one in asked.values()]
         requests = [one.requests for one in asked.values()]
         streams = [(camera, self._pipelines[camera].epoch) for camera in asked]
         options = Options(temporal=parameters.temporal, deadline_ms=parameters.deadline_ms or None)
         try:
-            outcome = self._engine.run(images, requests, parameters.seed, options, streams)
+            pending = self._engine.begin(images, requests, parameters.seed, options, streams)
+        except Exception as error:
+            return Begun(asked, parameters, error=error)
+        return Begun(asked, parameters, pending)
+
+    def _end(self, begun: Begun) -> None:
+        """Waits for a pass and publishes what it has found."""
+        asked = begun.asked
+        try:
+            outcome = begun.outcome()
         except Exception as error:
             if len(asked) == 1:
                 self._fail(next(iter(asked)), error)
             else:  # whose frame was it? each for itself
                 for camera, one in asked.items():
-                    self._answer({camera: one}, parameters)
+                    self._end(self._begin({camera: one}, begun.parameters))
             return
         for (camera, one), results in zip(asked.items(), outcome.results, strict=True):
             with self._guarded(camera):
@@ -82,6 +122,10 @@ class Batch:
     def _fail(self, camera: str, error: Exception) -> None:
         logger.exception("a frame failed")
         self._failed(camera, error)
+
+    def _all_failed(self, error: Exception) -> None:
+        for camera in self._pipelines:
+            self._failed(camera, error)
 
     def _sync_adapters(self, wanted: Mapping[str, Adapter]) -> None:
         """Loads and unloads in the engine, here because nobody waits for it between two frames."""

@@ -124,6 +124,11 @@ class NodeParameters:
         unit="ms",
         bounds=(0.0, 60_000.0),
     )
+    overlap: bool = parameter(
+        False,
+        "Decode and publish a frame while the next one is computed: more frames a second, each of "
+        "them later. Two are in work at most; the newest still wins.",
+    )
     temporal: float = parameter(
         0.0,
         "Share of a camera's previous answer in the start of the next: less flicker, later change.",

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One camera's images before and after the engine. Runs in the worker thread."""
+"""One camera's images before and after the engine."""
 
 from __future__ import annotations
 
@@ -66,6 +66,8 @@ class Asked:
     placed: tuple[Placed, ...]
     parameters: NodeParameters
     clock: Stages
+    epoch: int = 0
+    """Of the pipeline when it was asked."""
 
     @property
     def requests(self) -> list[Request]:
@@ -74,7 +76,7 @@ class Asked:
 
 class Pipeline:
     """Handles the frames of one camera; keeps what lasts from one to the next: rates, the scale,
-    the last stamp."""
+    the last stamp. One thread may prepare the next frame while another one finishes the last."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
@@ -82,6 +84,7 @@ class Pipeline:
         self._limiters: dict[str, RateLimiter] = defaultdict(RateLimiter)
         self.epoch = 0
         """Grows when time or the images' kind jumps: what came before is of no use from then on."""
+        self._finished_epoch = 0
         self._last_stamp = 0
         self._last_format: tuple[object, ...] = ()
 
@@ -104,12 +107,19 @@ class Pipeline:
         asked = self._asked(frame, tasks, wanted, parameters, clock) if frame is not None else None
         if asked is None:
             context.statistics.idle()
+            return None
+        self._count_rates(asked.tasks, asked.wanted, parameters)
         return asked
 
     def finish(self, asked: Asked, results: Sequence[Result], outcome: Outcome) -> None:
         """Publishes what the engine has found."""
         clock = asked.clock
         clock.add(outcome.stages)
+        if asked.parameters.overlap:
+            clock.add_rest("waiting")
+        if asked.epoch != self._finished_epoch:  # only now: an earlier frame may have been in work
+            self._finished_epoch = asked.epoch
+            self.scale.reset()
         if outcome.missed:
             self._context.statistics.missed_deadline()
         answers = self._answers(asked, results)
@@ -118,7 +128,6 @@ class Pipeline:
         with clock.stage("publish"):
             published = self._publish(answers, asked.wanted, clock)
         if published:
-            self._count_rates(asked.tasks, asked.wanted, asked.parameters)
             self._report(asked, outcome)
 
     def _asked(
@@ -135,7 +144,9 @@ class Pipeline:
         if any(self._context.engine.tasks[task].takes_points for task in due):
             frame = self._with_click(frame)
         placed = tuple(self._requests(due, frame, parameters))
-        return Asked(frame, due, tuple(possible), placed, parameters, clock) if placed else None
+        if not placed:
+            return None
+        return Asked(frame, due, tuple(possible), placed, parameters, clock, self.epoch)
 
     def _notice_changes(self, incoming: Incoming) -> None:
         """Time that jumps back (a bag in a loop) and a new size, encoding or frame id."""
@@ -146,19 +157,15 @@ class Pipeline:
             context.say(f"{incoming.topic}: time jumped back by {back:.3f} s, starting afresh")
             context.inputs.camera_infos.clear()
             context.inputs.references.clear()
-            self._reset()
+            self.epoch += 1
         self._last_stamp = stamp
         kind = getattr(message, "encoding", None) or message.format
         size = (getattr(message, "width", 0), getattr(message, "height", 0))
         found = (size, kind, message.header.frame_id)
         if self._last_format and found != self._last_format:
             context.say(f"{incoming.topic}: images changed from {self._last_format} to {found}")
-            self._reset()
+            self.epoch += 1
         self._last_format = found
-
-    def _reset(self) -> None:
-        self.scale.reset()
-        self.epoch += 1
 
     def _in_time(self, incoming: Incoming, parameters: NodeParameters) -> bool:
         """Whether the image is young enough and due; counts it as dropped otherwise."""

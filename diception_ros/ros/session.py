@@ -136,6 +136,7 @@ class Session:
             batch.handle,
             self._all_failed,
             "diception worker",
+            batch.close,
         )
         # One of before the last deactivation may have a frame in work still.
         self._workers = [one for one in self._workers if not one.join(0)] + [worker]

@@ -4,9 +4,11 @@
 from __future__ import annotations
 
 import logging
+import queue
 import threading
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Generic, TypeVar
 
 logger = logging.getLogger(__name__)
@@ -78,6 +80,7 @@ class Worker(Generic[T]):
     """One thread that handles what `take` gives, one after the other, until that is None.
 
     An exception in `handle` is logged with its trace and given to `failed`; the thread goes on.
+    ended: called by the thread as its last act.
     """
 
     def __init__(
@@ -86,8 +89,9 @@ class Worker(Generic[T]):
         handle: Callable[[T], None],
         failed: Callable[[Exception], None],
         name: str,
+        ended: Callable[[], None] | None = None,
     ) -> None:
-        self._take, self._handle, self._failed = take, handle, failed
+        self._take, self._handle, self._failed, self._ended = take, handle, failed, ended
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
@@ -103,6 +107,38 @@ class Worker(Generic[T]):
             except Exception as error:  # the robot's node must outlive any single frame
                 logger.exception("a frame failed")
                 self._failed(error)
+        if self._ended is not None:
+            self._ended()
+
+
+class Behind(Generic[T]):
+    """One more thread, for the last part of each item while the next one's first is worked on. It
+    has one item at a time, in the order they come; whoever has the next one waits."""
+
+    def __init__(
+        self, handle: Callable[[T], None], failed: Callable[[Exception], None], name: str
+    ) -> None:
+        self._items: queue.Queue[T | None] = queue.Queue()
+        self._worker = Worker(self._items.get, partial(self._handled, handle), failed, name)
+
+    def put(self, item: T) -> None:
+        self._items.join()
+        self._items.put(item)
+
+    def wait(self) -> None:
+        """Until nothing is in work."""
+        self._items.join()
+
+    def close(self) -> None:
+        """Ends the thread after what is in work."""
+        self._items.put(None)
+        self._worker.join(None)
+
+    def _handled(self, handle: Callable[[T], None], item: T) -> None:
+        try:
+            handle(item)
+        finally:
+            self._items.task_done()
 
 
 class RateLimiter:

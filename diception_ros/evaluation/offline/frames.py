@@ -89,8 +89,6 @@ class Frames:
         self._built: list[Message] = []
         self._finishing: _Step | None = None
         self._prepare = self._pipeline(_Inputs(self), self._complain_ahead)
-        # What the preparing pipeline notices ends the past of the finishing one, frames later.
-        self._prepare.scale = SimpleNamespace(reset=self._mark)  # type: ignore[assignment]
         self._finish = self._pipeline(SimpleNamespace(references=()), self._complain_behind)
 
     def restore(self, state: Mapping[str, Any]) -> None:
@@ -115,8 +113,11 @@ class Frames:
             step = self._current = _Step(shot, list(shot.problems))
             if shot.message is not None:
                 incoming = Incoming(shot.topic, shot.message, time.monotonic())
+                before = self._prepare.epoch
                 with _guarded(step):
                     step.asked = self._prepare.prepare(incoming, self._parameters)
+                # What the preparing pipeline notices ends the past of the finishing one.
+                step.afresh = self._prepare.epoch != before
             if not shot.primer:
                 yield step
 
@@ -186,9 +187,6 @@ class Frames:
 
     def _keep_one(self, topic: str, msgtype: str, content: Any) -> None:
         self._built.append(Message(topic, typestore().serialize_cdr(content, msgtype)))
-
-    def _mark(self) -> None:
-        self._step.afresh = True
 
     def _say(self, text: str) -> None:
         if "time jumped back" in text:
