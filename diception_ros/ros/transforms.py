@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import importlib
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -18,17 +19,19 @@ def no_pose(target: str, source: str, stamp: Any) -> tuple[float, ...]:
 
 
 class Transforms:
-    """Listens to TF from the first question on. For the worker's thread; the node's executor
+    """Listens to TF from the first question on. Any thread may ask; the node's executor
     receives."""
 
     def __init__(self, node: Any) -> None:
         self._node = node
+        self._lock = threading.Lock()
         self._buffer: Any = None
 
     def __call__(self, target: str, source: str, stamp: Any) -> tuple[float, ...]:
         """See FindPose."""
-        if self._buffer is None:
-            self._buffer = listen(self._node)
+        with self._lock:
+            if self._buffer is None:
+                self._buffer = listen(self._node)
         try:
             found = self._buffer.lookup_transform(target, source, stamp).transform
         except Exception as error:  # tf2's own kinds, which cannot be named without tf2

@@ -173,3 +173,36 @@ def test_when_memory_is_short_batches_shrink_and_the_answers_stay(tmp_path):
     np.testing.assert_allclose(pixels(found), pixels(plain), atol=1e-4)
     assert "out of memory in" in graphs.graph_state
     assert graphs.graph_state.startswith("captured")
+
+
+@gpu
+@pytest.mark.parametrize("on", [True, False])
+def test_calls_in_flight_together_equal_calls_one_after_the_other(tmp_path, on):
+    """Bit for bit, though images and answers of one call cross while another one computes, and
+    results are kept while later ones use the host's buffers."""
+    engine = Engine.load(make_random_bundle(tmp_path / "bundle"), EngineConfig("cuda", graphs=on))
+    asked = [[Request("depth", steps=4), Request("normal")], [Request("depth")]]
+    calls = [[frame(2 * k, (720, 1280)), frame(2 * k + 1)] for k in range(8)]
+    expected = [engine.run(images, asked).results for images in calls]
+    found = []
+    with ThreadPoolExecutor(1) as pool:
+        for images in calls:
+            pending = engine.begin(images, asked)
+            if found:
+                found[-1].result()  # two in flight at most, as the node does it
+            found.append(pool.submit(pending.outcome))
+    for one, wanted in zip(found, expected, strict=True):
+        for answers, others in zip(one.result().results, wanted, strict=True):
+            for a, b in zip(answers, others, strict=True):
+                assert all(np.array_equal(x, vars(b)[name]) for name, x in vars(a).items())
+
+
+@gpu
+def test_a_call_is_begun_before_its_work_is_done(tmp_path):
+    engine = Engine.load(make_random_bundle(tmp_path / "bundle"), EngineConfig(device="cuda"))
+    asked = [[Request("depth", steps=256)]]
+    engine.run([frame(0)], asked)
+    pending = engine.begin([frame(1)], asked)
+    assert not pending.generated.done.query()
+    assert pending.outcome().stages["denoise"] > 0
+    assert pending.generated.done.query()

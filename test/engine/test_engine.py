@@ -321,3 +321,12 @@ def test_options_are_validated(values, message):
 def test_steps_and_sigmas_exclude_each_other():
     with pytest.raises(ValueError, match="steps or sigmas, got both"):
         Request("depth", steps=2, sigmas=(1.0, 0.5))
+
+
+def test_a_call_may_begin_before_the_last_ones_outcome_is_asked_for(engine):
+    images = [photo(48, 80, seed) for seed in range(3)]
+    begun = [engine.begin([image], [ALL]) for image in images]
+    for image, pending in zip(images, begun, strict=True):
+        outcome, plain = pending.outcome(), engine.run([image], [ALL])
+        assert list(outcome.stages) == list(plain.stages)
+        assert all(same(a, b) for a, b in zip(outcome.results[0], plain.results[0], strict=True))

@@ -270,6 +270,30 @@ def test_a_temporal_start_makes_of_a_frame_shown_again_another_answer(peer, imag
     )
 
 
+def test_frames_that_overlap_are_answered_alike_and_in_order(peer, image_of, picture, info):
+    topics = {"~/depth/image": Image, "~/entity/mask": Image, "~/frame_report": FrameReport}
+    plain = peer.ask(image_of(picture), topics, info)
+    assert "waiting" not in plain["~/frame_report"].stages
+    assert peer.set(overlap=True) == ""
+    found = peer.ask(
+        image_of(picture),
+        topics,
+        info,
+        until=lambda answers: "waiting" in answers["~/frame_report"].stages,
+    )
+    for topic in ("~/depth/image", "~/entity/mask"):
+        np.testing.assert_array_equal(array_of(found[topic]), array_of(plain[topic]))
+    peer.hear("~/depth/image", Image)
+    shown = [peer.show(image_of(picture), info) for _ in range(20)]
+    peer.wait(lambda: peer.received["~/depth/image"])
+    peer.wait(lambda: nanoseconds(peer.received["~/depth/image"][-1].header) == shown[-1])
+    stamps = [nanoseconds(answer.header) for answer in peer.received["~/depth/image"]]
+    assert stamps == sorted(set(stamps))
+    peer.deafen("~/depth/image")
+    assert peer.set(overlap=False) == ""
+    assert peer.ask(image_of(picture), topics, info)
+
+
 def test_time_may_jump_back(peer, image_of, picture, info):
     topics = {**DISPARITY, "~/depth/camera_info": CameraInfo}
     peer.ask(image_of(picture), topics, info)

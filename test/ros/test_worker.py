@@ -5,11 +5,12 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
 from collections import Counter
 
 import pytest
 
-from diception_ros.ros.worker import SILENT, RateLimiter, Slots, Worker
+from diception_ros.ros.worker import SILENT, Behind, RateLimiter, Slots, Worker
 
 
 class Clock:
@@ -180,3 +181,48 @@ def test_rate_zero_is_no_limit():
     limiter = RateLimiter(lambda: 0.0)
     limiter.passed(0.0)
     assert limiter.due(0.0)
+
+
+def test_what_is_behind_has_one_item_and_the_next_one_waits():
+    release, seen = threading.Semaphore(0), queue.Queue()
+
+    def handle(item):
+        assert release.acquire(timeout=5)
+        seen.put(item)
+
+    behind, put = Behind(handle, pytest.fail, "test"), threading.Event()
+    behind.put(1)
+    thread = threading.Thread(target=lambda: (behind.put(2), put.set()))
+    thread.start()
+    assert not put.wait(0.1)
+    release.release()
+    assert put.wait(5)
+    release.release()
+    behind.wait()
+    assert [seen.get_nowait(), seen.get_nowait()] == [1, 2]
+    behind.close()
+    thread.join(5)
+
+
+def test_a_failure_behind_is_reported_and_closing_waits_for_what_is_in_work():
+    failures, seen = queue.Queue(), []
+
+    def handle(item):
+        time.sleep(0.05)
+        seen.append(1 / item)
+
+    behind = Behind(handle, failures.put, "test")
+    for item in (0, 2, 4):
+        behind.put(item)
+    behind.close()
+    assert seen == [0.5, 0.25]
+    assert isinstance(failures.get_nowait(), ZeroDivisionError)
+
+
+def test_the_workers_last_act_is_done_before_it_has_ended():
+    ended = []
+    slots: Slots[int] = Slots()
+    worker = Worker(slots.take, print, pytest.fail, "test", lambda: ended.append(True))
+    slots.close()
+    assert worker.join(5)
+    assert ended == [True]
