@@ -12,6 +12,8 @@ from geometry_msgs.msg import PointStamped
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 
+from diception_ros.ros.camera import stamp_ns
+
 DISPARITY = {"~/disparity_relative/image": Image}
 BEST_EFFORT = QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)
 
@@ -286,8 +288,8 @@ def test_frames_that_overlap_are_answered_alike_and_in_order(peer, image_of, pic
     peer.hear("~/depth/image", Image)
     shown = [peer.show(image_of(picture), info) for _ in range(20)]
     peer.wait(lambda: peer.received["~/depth/image"])
-    peer.wait(lambda: nanoseconds(peer.received["~/depth/image"][-1].header) == shown[-1])
-    stamps = [nanoseconds(answer.header) for answer in peer.received["~/depth/image"]]
+    peer.wait(lambda: stamp_ns(peer.received["~/depth/image"][-1].header) == shown[-1])
+    stamps = [stamp_ns(answer.header) for answer in peer.received["~/depth/image"]]
     assert stamps == sorted(set(stamps))
     peer.deafen("~/depth/image")
     assert peer.set(overlap=False) == ""
