@@ -50,9 +50,8 @@ class Canvas:
         is. On a CPU OpenCV enlarges ten times as fast."""
         larger = size[0] >= image.shape[1] and size[1] >= image.shape[2]
         if image.device.type == "cpu" and larger:
-            pixels = image.detach().float().permute(1, 2, 0).contiguous().numpy()
-            pixels = cv2.resize(pixels, size[::-1], interpolation=cv2.INTER_LINEAR)
-            return torch.from_numpy(np.clip(pixels, 0.0, 1.0))
+            small = image.detach().float().clamp(0.0, 1.0).permute(1, 2, 0).contiguous().numpy()
+            return torch.from_numpy(cv2.resize(small, size[::-1], interpolation=cv2.INTER_LINEAR))
         scaled = resize(image.detach().float().unsqueeze(0), size)[0].clamp(0.0, 1.0)
         return scaled.permute(1, 2, 0).contiguous()
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import TypeAlias
 
 import torch
@@ -33,10 +34,12 @@ def decode(vae: Autoencoder, latents: torch.Tensor) -> torch.Tensor:
 @torch.no_grad()
 def projection(vae: Autoencoder) -> nn.Conv2d | None:
     """encode() as one convolution over cells of f x f pixels, where the encoder is no more than
-    that (as the embedded bundle's is; float32 rounding apart): many times as fast. None otherwise.
+    that (as the embedded bundle's is; rounding apart): many times as fast. None otherwise.
     """
     if not isinstance(vae, AutoencoderTiny) or any(vae.config.num_encoder_blocks):
         return None
+    own = next(vae.parameters())
+    vae = copy.deepcopy(vae).float()  # whatever it runs in: bfloat16 would blur the comparison
     side, weight = downsampling(vae), next(vae.parameters())
     basis = torch.eye(3 * side**2).reshape(-1, 3, side, side).to(weight)
     offset = encode(vae, torch.zeros_like(basis[:1]))
@@ -46,7 +49,7 @@ def projection(vae: Autoencoder) -> nn.Conv2d | None:
     single.bias = nn.Parameter(offset.flatten(), False)
     probe = torch.linspace(0, 1e4, 3 * (4 * side) ** 2).to(weight).sin().reshape(1, 3, 4 * side, -1)
     same = torch.allclose(single(probe), encode(vae, probe), rtol=0.0, atol=1e-3)
-    return single if same else None
+    return single.to(own.dtype) if same else None
 
 
 def shift(vae: Autoencoder) -> float:
