@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from diception_ros.evaluation.benchmark import Cell, Report, Row
+    from diception_ros.evaluation.benchmark_report import Cell, Report, Row
 
 SIZES = (512, 768)
 STEPS = (1, 4, 28)
@@ -33,8 +33,12 @@ def bench(
         float | None, typer.Option(help="Measuring time of all cells (600, with --quick 24).")
     ] = None,
     compiled: Annotated[
-        bool, typer.Option("--compiled", help="Also the plain code under torch.compile.")
-    ] = False,
+        bool | None,
+        typer.Option(
+            "--compiled/--not-compiled",
+            help="Also the plain code under torch.compile (yes, with --quick no).",
+        ),
+    ] = None,
     compile_ours: Annotated[
         bool, typer.Option("--compile", help="The engine under torch.compile, too.")
     ] = False,
@@ -52,6 +56,7 @@ def bench(
 
     from diception_ros.engine import EMBEDDED_BUNDLE, Engine, EngineConfig
     from diception_ros.evaluation import benchmark, floor
+    from diception_ros.evaluation.benchmark_report import Report
 
     console, started = Console(), time.perf_counter()
     config = EngineConfig(device=device, threads=threads, compile=compile_ours)
@@ -64,14 +69,15 @@ def bench(
         f"{rates.bandwidth / 1e9:.3g} GB/s in copies"
     )
     cells = quick_cells(engine.canvas) if quick else all_cells(engine.canvas, engine.device.type)
-    report = benchmark.Report(f"{engine.info.name} on {engine.device_name}", rates, loading)
+    report = Report(f"{engine.info.name} on {engine.device_name}", rates, loading)
     report.unmeasured = list(cells)
 
     def of_size(size: tuple[int, int]) -> Any:
         return engine.sharing(canvas=size)  # a new one for every cell, whose memory is its own
 
     measuring = seconds or (QUICK_SECONDS if quick else SECONDS)
-    for row in benchmark.run(of_size, cells, rates, measuring, compiled, limit):
+    both = not quick if compiled is None else compiled
+    for row in benchmark.run(of_size, cells, rates, measuring, both, limit):
         report.add(row)
         console.print(line(row))
         if json_file is not None:
@@ -93,7 +99,7 @@ def write(report: Report, path: Path) -> None:
 
 
 def quick_cells(canvas: Any) -> list[Cell]:
-    from diception_ros.evaluation.benchmark import Cell
+    from diception_ros.evaluation.benchmark_report import Cell
 
     size = (canvas.height, canvas.width)
     return [Cell(size), Cell(size, tasks=3), Cell(size, steps=4), Cell(size, tasks=3, cameras=2)]
@@ -102,7 +108,7 @@ def quick_cells(canvas: Any) -> list[Cell]:
 def all_cells(canvas: Any, device: str) -> list[Cell]:
     """On a GPU the sizes 512 and 768; on a CPU, which is hours away from those, the bundle's. Those
     that the targets are set for come first."""
-    from diception_ros.evaluation.benchmark import Cell
+    from diception_ros.evaluation.benchmark_report import Cell
 
     own = (canvas.height, canvas.width)
     sizes = [(side, side) for side in SIZES if side <= own[0]] if device == "cuda" else []
@@ -127,7 +133,8 @@ def line(row: Row) -> str:
     ratios = ", ".join(f"{ratio:.2f}x {name}" for name, ratio in row.ratios.items())
     ours = row.latencies["engine"]
     memory = f"{ours.peak_mib:.0f} MiB, first call {row.start_ms:.0f} ms"
-    return f"{name_of(row.cell)}: {ours.p50:.1f} ms, {ratios}, {memory}"
+    failed = "".join(f"; {name}: {cause}" for name, cause in row.failed.items())
+    return f"{name_of(row.cell)}: {ours.p50:.1f} ms, {ratios}, {memory}{failed}"
 
 
 def table(report: Report) -> Any:
@@ -135,15 +142,25 @@ def table(report: Report) -> Any:
 
     made = Table(title=report.engine)
     made.add_column("milliseconds (p50)", no_wrap=True)
-    for column in ("naive", "ours", "p95", "Hz", "ratio", "floor"):
+    for column in ("naive", "compiled", "ours", "p95", "Hz", "ratio", "floor"):
         made.add_column(column, justify="right", no_wrap=True)
     for row in sorted(report.rows, key=lambda row: row.cell.size, reverse=True):
         ours, plain = row.latencies["engine"], row.latencies["naive"]
-        figures = (plain.p50, ours.p50, ours.p95, 1000 / ours.p50)
-        cells = [f"{figure:.1f}" if figure < 100 else f"{figure:.0f}" for figure in figures]
+        compiled = row.latencies.get("naive, torch.compile")
+        figures = (plain.p50, compiled and compiled.p50, ours.p50, ours.p95, 1000 / ours.p50)
+        cells = [rounded(figure) if figure else cannot(row) for figure in figures]
         cells += [f"{row.ratios['naive']:.2f}", f"{100 * row.share_of_floor:.0f}%"]
         made.add_row(name_of(row.cell), *cells)
     return made
+
+
+def rounded(figure: float) -> str:
+    return f"{figure:.1f}" if figure < 100 else f"{figure:.0f}"
+
+
+def cannot(row: Row) -> str:
+    """In the place of a contender's figure."""
+    return "cannot run" if row.failed else "not run"
 
 
 def draw(report: Report, path: Path) -> None:
@@ -155,10 +172,11 @@ def draw(report: Report, path: Path) -> None:
 
     rows = report.rows
     figure, axes = pyplot.subplots(figsize=(9, 1.2 + 0.5 * len(rows)), layout="constrained")
-    names = list(rows[0].latencies)
+    names = list(dict.fromkeys(name for row in rows for name in row.latencies))
     for i, name in enumerate(names):
-        places = [row + 0.8 * i / len(names) for row in range(len(rows))]
-        medians = [row.latencies[name].p50 for row in rows]
+        ran = [place for place, row in enumerate(rows) if name in row.latencies]
+        places = [place + 0.8 * i / len(names) for place in ran]
+        medians = [rows[place].latencies[name].p50 for place in ran]
         axes.barh(places, medians, 0.8 / len(names), label=name)
         for place, median in zip(places, medians, strict=True):
             axes.text(median, place, f" {median:.0f}", va="center", fontsize=8)

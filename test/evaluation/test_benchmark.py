@@ -8,11 +8,14 @@ import json
 import numpy as np
 import pytest
 import torch
+import torch._inductor.utils
 
+from diception_ros.cli import bench
 from diception_ros.cli import run as command
 from diception_ros.engine import Engine, EngineConfig
 from diception_ros.evaluation import benchmark
-from diception_ros.evaluation.benchmark import Cell, Latency, Report, Row
+from diception_ros.evaluation.benchmark_report import Cell, Latency, Report, Row
+from diception_ros.evaluation.contenders import eager, flops_of
 from diception_ros.evaluation.floor import Rates, count_flops, floor_ms, measure_rates
 from diception_ros.model import Diception, make_random_bundle, make_sd3_sized_model
 from diception_ros.tasks import Request
@@ -122,9 +125,22 @@ def test_compiling_waits_for_the_first_cells_and_their_rows_are_replaced():
     ]
 
 
+def test_where_nothing_can_be_compiled_the_cell_says_so_and_the_rest_is_measured(engine, bundle):
+    with (
+        torch._inductor.utils.fresh_cache(),
+        torch._inductor.config.patch({"cpp.cxx": ("no-such-compiler",)}),
+    ):
+        row = benchmark.measure(engine, Cell(SIZE), Rates(1e12, 1e12), 0.01, compiled=True)
+    assert set(row.latencies) == {"naive", "engine"}
+    assert "torch.compile cannot run here" in row.failed["naive, torch.compile"]
+    assert "cannot run here: " in bench.line(row)
+    report = Report("x", Rates(1, 1), 0.0, rows=[row])
+    assert report.as_json()["cells"][0]["failed"] == row.failed
+
+
 def test_operations_of_many_steps_are_those_that_counting_finds(engine):
     cell = Cell(SIZE, steps=5, guidance=2.0)
-    assert benchmark.flops_of(engine, cell) == count_flops(benchmark.eager(engine, cell))
+    assert flops_of(engine, cell) == count_flops(eager(engine, cell))
 
 
 def test_the_command_prints_and_writes_what_it_measured(bundle, tmp_path, capsys):
