@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The node's own pipeline, fed from a bag: shots -> batches -> engine -> messages.
 
-Three threads beside the caller's: one reads and decodes, one prepares, one runs the engine. The
-caller's finishes and serializes. Queues are short, so memory does not depend on the bag's length.
+Three threads beside the caller's: one reads and decodes, one prepares, one runs the network. The
+caller's decodes answers, finishes and serializes. Queues are short, so memory does not depend on
+the bag's length.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
-from diception_ros.engine import Engine, Outcome
+from diception_ros.engine import Engine, Outcome, Pending
 from diception_ros.evaluation.offline.definitions import typestore
 from diception_ros.evaluation.offline.prefetch import ahead
 from diception_ros.evaluation.offline.timeline import Problem, Shot
@@ -104,7 +105,9 @@ class Frames:
 
             ready = thread(iter(shots), 2 * self._batch, "bag reader")
             asked = thread(self._prepared(ready), 2 * self._batch, "bag decoder")
-            for steps in thread(self._run(_batches(asked, self._batch)), 2, "bag engine"):
+            begun = thread(self._begun(_batches(asked, self._batch)), 1, "bag engine")
+            for steps, pending in begun:
+                self._end([step for step in steps if step.asked is not None], pending)
                 for step in steps:
                     yield self._answer(step)
 
@@ -121,22 +124,33 @@ class Frames:
             if not shot.primer:
                 yield step
 
-    def _run(self, batches: Iterator[list[_Step]]) -> Iterator[list[_Step]]:
+    def _begun(
+        self, batches: Iterator[list[_Step]]
+    ) -> Iterator[tuple[list[_Step], Pending | Exception | None]]:
         for steps in batches:
-            self._infer([step for step in steps if step.asked is not None])
-            yield steps
+            yield steps, self._begin([step for step in steps if step.asked is not None])
 
-    def _infer(self, steps: Sequence[_Step]) -> None:
-        """One pass; when it fails each frame is asked for itself, to find whose fault it was."""
-        if not steps:
-            return
+    def _begin(self, steps: Sequence[_Step]) -> Pending | Exception | None:
+        """One pass, or why there is none; None where nothing is asked."""
         asked = [step.asked for step in steps if step.asked is not None]
         images, requests = [one.frame.rgb for one in asked], [one.requests for one in asked]
         try:
-            outcome = self._engine.run(images, requests, seed=self._parameters.seed)
+            return self._engine.begin(images, requests, self._parameters.seed) if asked else None
+        except Exception as error:
+            return error
+
+    def _end(self, steps: Sequence[_Step], pending: Pending | Exception | None) -> None:
+        """Waits for a pass and decodes it, while the next one is computed; when it fails each frame
+        is asked for itself, to find whose fault it was."""
+        if pending is None:
+            return
+        try:
+            if isinstance(pending, Exception):
+                raise pending
+            outcome = pending.outcome()
         except Exception:
             for step in steps if len(steps) > 1 else ():
-                self._infer([step])
+                self._end([step], self._begin([step]))
             if len(steps) == 1:
                 with _guarded(steps[0]):
                     raise
