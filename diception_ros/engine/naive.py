@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from diffusers import FlowMatchEulerDiscreteScheduler
+from diffusers.models.attention_processor import JointAttnProcessor2_0
 from PIL import Image as Pil
 
 from diception_ros.imaging import Canvas
@@ -27,12 +28,16 @@ Velocity = Callable[..., torch.Tensor]
 
 class Naive:
     """Its own copies of the autoencoder, in torch's default memory format, and of the scheduler;
-    the transformer is shared with the engine's model. compiled: torch.compile's mode, or None.
+    the transformer's weights are the engine's, its attention is diffusers' own. compiled:
+    torch.compile's mode, or None.
     """
 
     def __init__(self, model: Diception, canvas: Canvas, compiled: str | None = None) -> None:
         self._model, self._canvas = model, canvas
         self._vae = copy.deepcopy(model.vae).to(memory_format=torch.contiguous_format)
+        weights = {id(weight): weight for weight in model.transformer.parameters()}
+        self._transformer = copy.deepcopy(model.transformer, weights)
+        self._transformer.set_attn_processor(JointAttnProcessor2_0())
         self._scheduler = FlowMatchEulerDiscreteScheduler.from_config(model.scheduler.config)
         self._compiled = compiled is not None
         self._velocity: Velocity = velocity
@@ -78,7 +83,7 @@ class Naive:
             entered = torch.cat([x, x]) if guided else x
             times = timestep.expand(len(entered))
             predicted = self._velocity(
-                model.transformer, entered, image, times, embeds, pooled, tokens
+                self._transformer, entered, image, times, embeds, pooled, tokens
             )
             if guided:
                 unconditional, conditional = predicted.chunk(2)

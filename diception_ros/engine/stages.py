@@ -9,6 +9,7 @@ from functools import partial
 
 import torch
 
+from diception_ros.engine.attention import pack
 from diception_ros.engine.cuda_graph import TensorFunction, capture
 from diception_ros.engine.jobs import Settings
 from diception_ros.model import Diception
@@ -152,6 +153,8 @@ def prepare(model: Diception, *, compiled: bool) -> None:
     are compiled one by one, so that one compilation serves all of them and an adapter that is
     merged in place is seen. Nothing is compiled before it is first called.
     """
+    if model.device.type == "cpu":
+        pack(model.transformer)
     if not compiled:
         if model.device.type == "cuda":
             model.vae.to(memory_format=torch.contiguous_format)
