@@ -13,6 +13,8 @@ from diception_ros.imaging import Canvas
 
 KEEP = 0.8
 """Of the running mean at every new measurement."""
+FADE = 0.003
+"""Of what was not measured, at every measurement of something else."""
 MARGIN = 0.9
 """Share of the deadline that a plan may take."""
 SCATTER = 3.0
@@ -49,6 +51,7 @@ class Costs:
         with self._lock:
             for stage, milliseconds in stages.items():
                 key = (stage, canvas, work[stage])
+                self._fade(key, milliseconds)
                 if key not in self._seen or key in self._first:
                     self._first ^= {key}
                     self._seen[key] = milliseconds
@@ -56,6 +59,16 @@ class Costs:
                     off = abs(milliseconds - self._seen[key])
                     self._scatter[key] = KEEP * self._scatter.get(key, 0.0) + (1 - KEEP) * off
                     self._seen[key] = KEEP * self._seen[key] + (1 - KEEP) * milliseconds
+
+    def _fade(self, measured: tuple[str, Canvas, int], milliseconds: float) -> None:
+        """What the stage costs at other amounts draws near to what this one foretells: a plan that
+        was too dear while the machine was busy is tried again later."""
+        stage, canvas, amount = measured
+        for key in self._seen:
+            if key[:2] == (stage, canvas) and key != measured:
+                foretold = milliseconds * key[2] / amount
+                self._seen[key] += FADE * (foretold - self._seen[key])
+                self._scatter[key] = (1 - FADE) * self._scatter.get(key, 0.0)
 
     def estimate(self, work: Mapping[str, int], canvas: Canvas) -> float:
         """Milliseconds of the whole call; 0 as long as nothing was measured."""

@@ -65,19 +65,33 @@ def test_the_first_measurement_is_replaced_by_the_second():
     assert costs.estimate(work, FULL) == pytest.approx(12.0)
 
 
-@pytest.mark.parametrize(("scatter", "most_steps"), [(0.0, None), (0.15, 2)])
-def test_a_deadline_is_held_by_99_calls_of_a_hundred_however_they_scatter(scatter, most_steps):
-    """Four steps take 84 ms of 100 on average: too much where that scatters by 15%."""
+def driven(slowness, scatter):
+    """Plans of a run, and how many of its calls took over 100 ms: four steps take 84 ms, times
+    slowness(call), scattered."""
     costs, rng, plans, missed = Costs(), np.random.default_rng(0), [], 0
-    for _ in range(2000):
+    for call in range(2000):
         plan = choose(jobs(), FULL, costs, 100.0)
-        work, luck = work_of(jobs(), plan), 1 + scatter * rng.standard_normal()
+        work, factor = work_of(jobs(), plan), slowness(call) + scatter * rng.standard_normal()
         mean = dict.fromkeys(work, 1.0) | {"denoise": 10.0 * work["denoise"]}
-        costs.learn({stage: luck * each for stage, each in mean.items()}, work, FULL)
-        missed += luck * sum(mean.values()) > 100
-        plans.append(plan.most_steps)
+        costs.learn({stage: factor * each for stage, each in mean.items()}, work, FULL)
+        missed += factor * sum(mean.values()) > 100
+        plans.append(plan)
+    return plans, missed
+
+
+@pytest.mark.parametrize(("scatter", "usual"), [(0.0, Plan(FULL)), (0.15, Plan(FULL, 2))])
+def test_a_deadline_is_held_by_99_calls_of_a_hundred_however_they_scatter(scatter, usual):
+    """On average the four steps hold it, but where that scatters by 15% one call in seven would
+    not."""
+    plans, missed = driven(lambda _: 1.0, scatter)
     assert missed <= 20
-    assert max(plans, key=plans.count) == most_steps
+    assert max(plans, key=plans.count) == usual
+
+
+def test_what_was_given_up_while_the_machine_was_busy_comes_back():
+    plans, _ = driven(lambda call: 2.0 if 100 <= call < 150 else 1.0, 0.01)
+    assert plans[149].most_steps is not None
+    assert plans[-1] == Plan(FULL)
 
 
 def test_the_engine_says_what_it_picked(tmp_path):
