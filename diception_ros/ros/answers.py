@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 
@@ -61,19 +62,21 @@ class Answers:
         shape = self.frame.rgb.shape[:2]
         if len(self.semantic) == 1:
             ((class_id, found),) = self.semantic.items()
-            confidence = levels(found)[found.ids]
+            confidence = confidences(found)
             return (confidence > 0).view(np.uint8) * np.uint8(class_id), confidence
         ids, confidence = np.zeros(shape, np.uint8), np.zeros(shape, np.uint8)
         for class_id, found in self.semantic.items():
-            score = levels(found)[found.ids]
+            score = confidences(found)
             wins = score > confidence
             ids[wins], confidence[wins] = class_id, score[wins]
         return ids, confidence
 
 
-def levels(found: Instances) -> npt.NDArray[np.uint8]:
-    """Confidence 1..255 by instance id, 0 for none."""
-    scores = np.zeros(int(found.ids.max(initial=0)) + 1, np.uint8)
+def confidences(found: Instances) -> npt.NDArray[np.uint8]:
+    """Of every pixel (H, W): 1..255 where there is an instance, 0 for none."""
+    scores = np.zeros(max(256, int(found.ids.max(initial=0)) + 1), np.uint8)
     for item in found.instances:
         scores[item.id] = max(1, round(255 * item.score))
-    return scores
+    if len(scores) > 256:
+        return scores.take(found.ids)
+    return np.asarray(cv2.LUT(found.ids.astype(np.uint8), scores), np.uint8)  # 4 times as fast

@@ -10,7 +10,7 @@ import pytest
 from std_msgs.msg import Header
 
 from diception_ros.geometry import Intrinsics
-from diception_ros.ros.answers import Answers, Frame
+from diception_ros.ros.answers import Answers, Frame, confidences
 from diception_ros.ros.filters import confidence_of, keep, keep_instances
 from diception_ros.ros.inputs import Prompts
 from diception_ros.ros.native import native
@@ -300,3 +300,11 @@ def test_confidence_falls_with_residual_and_spread():
     assert confidence_of(metric, None, 0.25).tolist() == [[204, 0, 204]]
     assert confidence_of(metric, spread, 0.25).tolist() == [[204, 0, 102]]
     assert confidence_of(replace(metric, residual=1.0), None, 0.25).tolist() == [[1, 0, 1]]
+
+
+@pytest.mark.parametrize("count", [3, 255, 256, 400])
+def test_confidences_reach_every_instance_however_many(count):
+    ids = np.arange(count + 1, dtype=np.uint16)[None]
+    found = tuple(Instance(i, i / count, (i, 0, 1, 1), 1, (i, 0)) for i in range(1, count + 1))
+    expected = [0] + [max(1, round(255 * i / count)) for i in range(1, count + 1)]
+    assert confidences(Instances(ids, found)).tolist() == [expected]
