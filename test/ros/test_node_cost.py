@@ -15,7 +15,7 @@ from diception_ros.ros.outputs import OUTPUTS
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "node_cost.py"
 
 
-@pytest.mark.parametrize("extra", [[], ["--middleware"], ["--executor", "events"]])
+@pytest.mark.parametrize("extra", [[], ["--middleware"]])
 def test_every_output_of_every_frame_is_received_and_accounted_for(tmp_path, extra):
     file = tmp_path / "cost.json"
     size = ["--size", "160x120", "--frames", "3", "--json", str(file)]
