@@ -141,7 +141,8 @@ def table(report: Report) -> Any:
     from rich import box
     from rich.table import Table
 
-    made = Table(title=report.engine, box=box.SIMPLE)  # which fits 80 columns
+    # What fits 80 columns.
+    made = Table(title=report.engine, box=box.SIMPLE, pad_edge=False, collapse_padding=True)
     made.add_column("milliseconds (p50)", no_wrap=True)
     for column in ("naive", "compiled", "ours", "Hz", "ratio", "floor"):
         made.add_column(column, justify="right", no_wrap=True)
