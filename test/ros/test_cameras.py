@@ -209,16 +209,23 @@ def test_two_nodes_live_side_by_side(fleet, peer, show, hear, image_of, picture)
     assert {("diception", "/robot"), ("eyes", "/fleet")} <= names
 
 
-def test_the_only_faulty_frame_of_a_pass_fails_alone():
-    """An error of the common pass is repeated for each camera alone."""
+@pytest.mark.parametrize("late", [False, True])
+@pytest.mark.parametrize("overlap", [False, True])
+def test_the_only_faulty_frame_of_a_pass_fails_alone(overlap, late):
+    """An error of the common pass, when it begins or late when it ends, is repeated for each camera
+    alone."""
     passes, finished, failed = [], [], []
 
-    def run(images, requests, seed, options, streams):
-        assert len(streams) == len(images)
-        passes.append(len(images))
+    def ended(images):
         if any(image == "bad" for image in images):
             raise RuntimeError("boom")
         return SimpleNamespace(results=[[image] for image in images])
+
+    def begin(images, requests, seed, options, streams):
+        assert len(streams) == len(images)
+        passes.append(len(images))
+        outcome = None if late else ended(images)
+        return SimpleNamespace(outcome=lambda: outcome or ended(images))
 
     def pipeline(camera, image):
         asked = SimpleNamespace(frame=SimpleNamespace(rgb=image), requests=[])
@@ -229,14 +236,16 @@ def test_the_only_faulty_frame_of_a_pass_fails_alone():
         )
 
     pipelines = {"a": pipeline("a", "x"), "b": pipeline("b", "bad"), "c": pipeline("c", "z")}
-    engine = SimpleNamespace(run=run, adapters={})
+    engine = SimpleNamespace(begin=begin, adapters={})
+    parameters = from_values({"cameras": list(pipelines), "overlap": overlap})
     batch = Batch(
         engine,
         pipelines,
-        lambda: InForce(from_values({"cameras": list(pipelines)}), {}),
+        lambda: InForce(parameters, {}),
         lambda camera, error: failed.append((camera, str(error))),
     )
     batch.handle([("a", None), ("b", None), ("c", None)])
+    batch.close()
     assert passes == [3, 1, 1, 1]
     assert finished == [("a", ["x"]), ("c", ["z"])]
     assert failed == [("b", "boom")]
