@@ -54,7 +54,7 @@ def settings(bundle):
 
 def test_one_bag_through_both(peer, image_of, info, settings, tmp_path):
     engine, parameters = load(settings, lambda _: None)
-    kinds = [item for item in offered(parameters, engine) if item[0] != LABELS_TOPIC]
+    kinds = [item for item in offered(parameters, engine.tasks) if item[0] != LABELS_TOPIC]
     topics = {f"~/{topic}": class_of(kind) for topic, kind in kinds}
     info.p[3] = -4.5  # a right camera of a stereo pair
     live, lines = {}, []
