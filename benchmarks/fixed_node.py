@@ -9,21 +9,20 @@ import sys
 import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import rclpy
-from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor, SingleThreadedExecutor
+from rclpy.executors import MultiThreadedExecutor, SingleThreadedExecutor
 from rclpy.experimental import EventsExecutor
 
 from diception_ros.engine import Outcome
 from diception_ros.ros import session as session_module
 from diception_ros.ros.batch import Batch
 from diception_ros.ros.native import native
-from diception_ros.ros.node import DiceptionNode
+from diception_ros.ros.node import NOTICE, DiceptionNode, note_signals
 from diception_ros.ros.outputs import Output
 from diception_ros.ros.pipeline import Pipeline
 from diception_ros.ros.publishers import Publishers
@@ -167,13 +166,17 @@ def serve(executor_name: str, costs_file: Path, replay: int) -> None:
     costs.watch(Pipeline, "_build", lambda _, output, *rest: f"build {output.topic}")
     costs.watch(Publishers, "publish", lambda _, output, *rest: f"publish {output.topic}")
     session_module.loader = lambda parameters, plan: lambda say: FixedEngine(plan.tasks)
-    rclpy.init(args=["--ros-args", "-p", "scale.source:=fixed", "-p", "tasks:=[all]"])
+    asked = note_signals()  # as the node's own main: rclpy's handlers end ROS under a frame
+    rclpy.init(
+        args=["--ros-args", "-p", "scale.source:=fixed", "-p", "tasks:=[all]"],
+        signal_handler_options=rclpy.SignalHandlerOptions.NO,
+    )
     executor, node = EXECUTORS[executor_name](), DiceptionNode()
     executor.add_node(node)
     node.start()
     started = time.process_time()
-    with suppress(KeyboardInterrupt, ExternalShutdownException):
-        executor.spin()
+    while not asked:
+        executor.spin_once(timeout_sec=NOTICE)
     found = {"cpu_s": time.process_time() - started, "stages_ms": costs.medians()}
     costs_file.write_text(json.dumps(found))
     node.destroy_node()
