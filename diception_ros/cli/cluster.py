@@ -5,14 +5,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-if TYPE_CHECKING:
-    from diception_ros.evaluation.cluster import Cluster
+from diception_ros.evaluation.cluster import LOCAL, Cluster
 
-HERE = "local"
 ADDRESS = re.compile(r"auto|local|(ray://)?[\w.-]+:\d+")
 
 Ray = Annotated[
@@ -34,8 +32,6 @@ def cluster_of(
     ray: str | None, workers: int, worker_gpus: float | None, worker_cpus: int
 ) -> Cluster | None:
     """None without --ray. ValueError when the others are given without it."""
-    from diception_ros.evaluation.cluster import Cluster
-
     if ray is not None:
         return Cluster(ray, workers, worker_gpus, worker_cpus)
     if (workers, worker_gpus, worker_cpus) != (0, None, 1):
@@ -49,5 +45,5 @@ def with_address(arguments: Sequence[str]) -> list[str]:
     for place, word in enumerate(found):
         following = found[place + 1] if place + 1 < len(found) else ""
         if word == "--ray" and not ADDRESS.fullmatch(following):
-            found[place] = f"--ray={HERE}"
+            found[place] = f"--ray={LOCAL}"
     return found

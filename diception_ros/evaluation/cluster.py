@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 import socket
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 LOCAL = "local"
@@ -96,4 +96,4 @@ def fitting(cluster: Cluster, resources: dict[str, float]) -> Cluster:
             f"the cluster has room for {fits} workers of {cluster.cpus} CPUs and {share:g} GPUs "
             f"(it has {cpus:g} CPUs and {gpus:g} GPUs), {max(1, cluster.workers)} were asked for"
         )
-    return Cluster(cluster.address, cluster.workers or fits, share, cluster.cpus)
+    return replace(cluster, workers=cluster.workers or fits, gpus=share)

@@ -74,7 +74,9 @@ class Answers:
 
 def confidences(found: Instances) -> npt.NDArray[np.uint8]:
     """Of every pixel (H, W): 1..255 where there is an instance, 0 for none."""
-    scores = np.zeros(max(256, int(found.ids.max(initial=0)) + 1), np.uint8)
+    # A small instance may have lost its pixels to a smaller size, and be the one of the highest id.
+    highest = max((item.id for item in found.instances), default=0)
+    scores = np.zeros(1 + max(255, highest, int(found.ids.max(initial=0))), np.uint8)
     for item in found.instances:
         scores[item.id] = max(1, round(255 * item.score))
     if len(scores) > 256:

@@ -308,3 +308,9 @@ def test_confidences_reach_every_instance_however_many(count):
     found = tuple(Instance(i, i / count, (i, 0, 1, 1), 1, (i, 0)) for i in range(1, count + 1))
     expected = [0] + [max(1, round(255 * i / count)) for i in range(1, count + 1)]
     assert confidences(Instances(ids, found)).tolist() == [expected]
+
+
+def test_an_instance_without_pixels_left_is_no_fault():
+    ids = np.array([[0, 1]], np.uint16)
+    found = tuple(Instance(i, 0.5, (1, 0, 1, 1), 1, (1, 0)) for i in (1, 700))
+    assert confidences(Instances(ids, found)).tolist() == [[0, 128]]

@@ -13,8 +13,9 @@ import json
 import platform
 import shutil
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -113,7 +114,7 @@ class _Worker:
             )
         engine, parameters = load(job.values, lambda line: None)
         plan = replace(job.plan, parameters=parameters)
-        self._job, self._problems = job, list[Problem]()
+        self._job, self._problems = job, deque[Problem]()
         self._number = self._images = 0
         self._run = Run(plan, engine, self._problems.append, self._progress, job.points)
 
@@ -140,9 +141,12 @@ class _Worker:
         return {self._number: self._images}, self._untold()
 
     def _untold(self) -> list[Problem]:
-        problems = self._problems[:]
-        del self._problems[: len(problems)]
-        return problems
+        """Each is told once, though news is asked for while a slice ends."""
+        told = []
+        with suppress(IndexError):
+            while True:
+                told.append(self._problems.popleft())
+        return told
 
     def _progress(self, path: Path, done: int, total: int) -> None:
         self._images = done
