@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import torch
 from diffusers import AutoencoderTiny, FlowMatchEulerDiscreteScheduler, SD3Transformer2DModel
+from diffusers.models.embeddings import get_2d_sincos_pos_embed_from_grid
 from torch import nn
 from torch.nn import functional
 
@@ -14,7 +15,7 @@ from diception_ros.training.recipe import Size
 from diception_ros.training.targets import COPY, NAMED
 
 PROMPT_WIDTH = 64
-MAX_TOKENS_A_SIDE = 16
+MAX_LATENTS_A_SIDE = 32
 GATE = 0.3
 SPREAD = 2.0
 """Length of the patch embedding's columns: image content against positions of length 11."""
@@ -25,9 +26,10 @@ def build(vae: AutoencoderTiny, info: BundleInfo, seed: int, size: Size | None =
     """The untrained model around a trained autoencoder."""
     torch.manual_seed(seed)
     size = size or Size()
+    patch = size.patch or 2
     transformer = SD3Transformer2DModel(
-        sample_size=2 * MAX_TOKENS_A_SIDE,
-        patch_size=2,
+        sample_size=MAX_LATENTS_A_SIDE,
+        patch_size=patch,
         in_channels=16,
         out_channels=16,
         num_layers=size.layers,
@@ -36,7 +38,7 @@ def build(vae: AutoencoderTiny, info: BundleInfo, seed: int, size: Size | None =
         joint_attention_dim=PROMPT_WIDTH,
         caption_projection_dim=size.width,
         pooled_projection_dim=PROMPT_WIDTH,
-        pos_embed_max_size=MAX_TOKENS_A_SIDE,
+        pos_embed_max_size=MAX_LATENTS_A_SIDE // patch,
     )
     pass_noise(transformer)
     points = PointEmbedder(frequencies=size.width // 2, hidden=size.width, width=size.width)
@@ -65,8 +67,8 @@ def pass_noise(transformer: SD3Transformer2DModel) -> None:
     patch = embed.proj.weight[0].numel()
     mix = torch.linalg.qr(torch.randn(free.shape[1], patch).double())[0]
     columns = (free @ mix).float() * SPREAD
-    channels = transformer.config.in_channels
-    weight = columns.reshape(width, 2, 2, channels).permute(0, 3, 1, 2)
+    side, channels = transformer.config.patch_size, transformer.config.in_channels
+    weight = columns.reshape(width, side, side, channels).permute(0, 3, 1, 2)
     embed.proj.weight.copy_(weight)
     embed.proj.bias.zero_()
     deviation = ((patch * SPREAD**2 + width / 2) / width) ** 0.5
@@ -85,8 +87,9 @@ def pass_noise(transformer: SD3Transformer2DModel) -> None:
 
 def place_points(points: PointEmbedder, transformer: SD3Transformer2DModel, seed: int) -> None:
     """Fits the point tokens to the position code of the patch under the point (row, column)."""
-    side = MAX_TOKENS_A_SIDE // 2
-    grid = transformer.pos_embed.cropped_pos_embed(2 * side, 2 * side)[0].detach()
+    side = transformer.config.pos_embed_max_size // 2
+    latents = side * transformer.config.patch_size
+    grid = transformer.pos_embed.cropped_pos_embed(latents, latents)[0].detach()
     codes = grid.reshape(1, side, side, -1).permute(0, 3, 1, 2)
     generator = torch.Generator().manual_seed(seed + 2)
     weights = list(points.point_embedder.parameters())
@@ -104,6 +107,35 @@ def place_points(points: PointEmbedder, transformer: SD3Transformer2DModel, seed
         optimizer.step()
     for weight, was in zip(weights, learns, strict=True):
         weight.requires_grad_(was).grad = None
+
+
+@torch.no_grad()
+def split_tokens(transformer: SD3Transformer2DModel, patch: int) -> SD3Transformer2DModel:
+    """The same network with smaller patches, and so with more tokens, to be trained on.
+
+    A new token reads its patch as an old one reads that patch enlarged to its size, and answers
+    what that one answers, made small again; positions lie between the old ones. The first answers
+    are much like the old ones, blurred. ValueError if `patch` does not divide the old patch size.
+    """
+    old = int(transformer.config.patch_size)
+    if patch < 1 or old % patch:
+        raise ValueError(f"patch: expected a divisor of the bundle's patch size {old}, got {patch}")
+    parts, width = old // patch, transformer.inner_dim
+    sizes = {name: v for name, v in transformer.config.items() if not name.startswith("_")}
+    places = parts * int(transformer.config.pos_embed_max_size)
+    split = SD3Transformer2DModel(**sizes | {"patch_size": patch, "pos_embed_max_size": places})
+    weights = transformer.state_dict()
+    reads = weights["pos_embed.proj.weight"].unflatten(3, (patch, -1)).unflatten(2, (patch, -1))
+    weights["pos_embed.proj.weight"] = reads.sum((3, 5))
+    at = (torch.arange(places, dtype=torch.float64) + 0.5) / parts - 0.5
+    grid = torch.stack(torch.meshgrid(at, at, indexing="xy")).unsqueeze(1)
+    codes = get_2d_sincos_pos_embed_from_grid(width, grid, output_type="pt")
+    weights["pos_embed.pos_embed"] = codes.float()[None]
+    for name in ("proj_out.weight", "proj_out.bias"):
+        answers = weights[name].unflatten(0, (patch, parts, patch, parts, -1))
+        weights[name] = answers.mean((1, 3)).flatten(0, 2)
+    split.load_state_dict(weights)
+    return split
 
 
 @torch.no_grad()

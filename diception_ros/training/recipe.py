@@ -32,11 +32,13 @@ class Phase:
 
 @dataclass(frozen=True)
 class Size:
-    """The network that is made when there is no bundle to start from."""
+    """The network that is made when there is no bundle to start from. patch: latents a side that
+    one token stands for, 2 if not said; a bundle to start from may be given smaller ones."""
 
     width: int = 256
     heads: int = 4
     layers: int = 8
+    patch: int | None = None
 
 
 @dataclass(frozen=True)

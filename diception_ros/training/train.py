@@ -26,11 +26,12 @@ from rich.progress import (
 )
 
 from diception_ros.model import BundleInfo, Diception
+from diception_ros.model.allocator import keep_freed_memory
 from diception_ros.model.precision import best_dtype
 from diception_ros.tasks import TASKS, load_tasks
 from diception_ros.training.data import Batch, Batches, Encoder, load_ahead, load_autoencoder
 from diception_ros.training.live.batches import LiveBatches
-from diception_ros.training.network import align_streams, build, place_points
+from diception_ros.training.network import align_streams, build, place_points, split_tokens
 from diception_ros.training.objective import Noising, Objective
 from diception_ros.training.recipe import Recipe
 from diception_ros.training.validation import Validation
@@ -51,6 +52,8 @@ class Trainer:
             torch.set_num_threads(recipe.threads)
         self.accelerator = _accelerator(recipe)
         device = self.accelerator.device
+        if device.type == "cpu":
+            keep_freed_memory()
         self.model = first_model(recipe).to(device)
         self.model.transformer.gradient_checkpointing = recipe.checkpointing
         if recipe.compile:
@@ -173,8 +176,11 @@ def first_model(recipe: Recipe) -> Diception:
     """What training starts from: a bundle in float32, or a new network around an autoencoder."""
     if recipe.init is not None:
         model = Diception.load(recipe.init)
+        transformer, patch = model.transformer, recipe.network.patch
+        if patch and patch != transformer.config.patch_size:
+            transformer = split_tokens(transformer, patch)
         model = Diception(
-            model.transformer,
+            transformer,
             model.vae,
             model.point_embedder,
             model.prompts,

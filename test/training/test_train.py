@@ -18,10 +18,11 @@ import torch
 import yaml
 
 from diception_ros.model import Diception
+from diception_ros.model.transformer import velocity
 from diception_ros.training.data import Batches
 from diception_ros.training.export import Notes, export
-from diception_ros.training.network import align_streams
-from diception_ros.training.recipe import Phase, Recipe
+from diception_ros.training.network import align_streams, split_tokens
+from diception_ros.training.recipe import Phase, Recipe, Size
 from diception_ros.training.train import Trainer, first_model, train
 
 ROOT = Path(__file__).parents[2]
@@ -144,6 +145,39 @@ def test_a_training_becomes_a_bundle_and_a_bundle_trains_on(
     assert not torch.equal(second.weights[f"transformer.{name}"], kept)
     story = export(onward, tmp_path / "further").training
     assert story.startswith(info.training) and "12 further steps" in story
+
+
+def test_a_bundle_trains_on_with_more_tokens(recipe: MakeRecipe, tmp_path: Path) -> None:
+    train(recipe())
+    export(recipe(), tmp_path / "bundle")
+    onward = {"out": tmp_path / "on", "autoencoder": None, "init": tmp_path / "bundle"}
+    finer = recipe(**onward, network=Size(patch=1))
+    assert first_model(finer).transformer.config.patch_size == 1
+    assert train(finer).step == 12
+    export(finer, tmp_path / "finer")
+    assert Diception.load(tmp_path / "finer").transformer.config.patch_size == 1
+    with pytest.raises(ValueError, match="a divisor of the bundle's patch size 2, got 3"):
+        first_model(recipe(**onward, network=Size(patch=3)))
+
+
+def test_split_tokens_answer_smooth_latents_as_the_whole_ones(recipe: MakeRecipe) -> None:
+    """Of latents equal within every patch, and where no token looks at another one."""
+    model = first_model(recipe())
+    transformer = model.transformer
+    for block in transformer.transformer_blocks:
+        torch.nn.init.zeros_(block.attn.to_out[0].weight)
+        torch.nn.init.normal_(block.ff.net[2].weight, std=0.1)
+    torch.nn.init.zeros_(transformer.pos_embed.pos_embed)
+    split = split_tokens(transformer, 1)
+    torch.nn.init.zeros_(split.pos_embed.pos_embed)
+    smooth = torch.randn(2, 16, 4, 4).repeat_interleave(2, 2).repeat_interleave(2, 3)
+    embeds, pooled = model.prompts.lookup(["", "[[image2depth]]"])
+    time, tokens = torch.full((2,), 1000.0), model.point_tokens(None, None, 2)
+    with torch.no_grad():
+        given = (smooth, smooth.flip(0), time, embeds, pooled, tokens)
+        whole, parts = velocity(transformer, *given), velocity(split, *given)
+    mean = torch.nn.functional.avg_pool2d(whole, 2)
+    torch.testing.assert_close(torch.nn.functional.avg_pool2d(parts, 2), mean)
 
 
 def test_a_checkpoint_of_another_network_is_refused(recipe: MakeRecipe) -> None:
