@@ -13,7 +13,6 @@ from diception_ros.engine.attention import pack
 from diception_ros.engine.cuda_graph import TensorFunction, capture
 from diception_ros.engine.jobs import Settings
 from diception_ros.model import Diception
-from diception_ros.model.allocator import keep_freed_memory
 from diception_ros.model.autoencoder import projection
 
 logger = logging.getLogger(__name__)
@@ -147,8 +146,7 @@ class Stages:
 
 
 def prepare(model: Diception, *, compiled: bool) -> None:
-    """The autoencoder's memory format, and torch.compile where it pays; on a CPU, larger products
-    and memory that is used again.
+    """The autoencoder's memory format, larger products on a CPU, and torch.compile where it pays.
 
     Eager group norms in channels_last are slow on a GPU: SD3's decoder at 768 x 768 takes 66 ms on
     an H200, 48 ms in torch's own format and 20 ms compiled, when channels_last pays again. Blocks
@@ -156,7 +154,6 @@ def prepare(model: Diception, *, compiled: bool) -> None:
     merged in place is seen. Nothing is compiled before it is first called.
     """
     if model.device.type == "cpu":
-        keep_freed_memory()
         pack(model.transformer)
     if not compiled:
         if model.device.type == "cuda":

@@ -13,6 +13,7 @@ from torch import nn
 
 from diception_ros.imaging import POINT_TOKENS
 from diception_ros.model import autoencoder, sampling
+from diception_ros.model.allocator import keep_freed_memory
 from diception_ros.model.bundle import BundleInfo, read_parts
 from diception_ros.model.points import PointEmbedder
 from diception_ros.model.prompts import PromptBank
@@ -53,6 +54,8 @@ class Diception(nn.Module):
 
         ValueError names every missing, unexpected or misshapen key or file.
         """
+        if torch.device(device).type == "cpu":
+            keep_freed_memory()
         model = cls(**read_parts(Path(bundle), dtype))
         return model.to(device).eval().requires_grad_(False)
 
