@@ -18,6 +18,7 @@ from diffusers import FlowMatchEulerDiscreteScheduler
 from diffusers.models.attention_processor import JointAttnProcessor2_0
 from PIL import Image as Pil
 
+from diception_ros.engine.feed_forward import unfuse
 from diception_ros.imaging import Canvas
 from diception_ros.model import Diception
 from diception_ros.model.autoencoder import decode, encode
@@ -28,7 +29,7 @@ Velocity = Callable[..., torch.Tensor]
 
 class Naive:
     """Its own copies of the autoencoder, in torch's default memory format, and of the scheduler;
-    the transformer's weights are the engine's, its attention is diffusers' own. compiled:
+    the transformer's weights are the engine's, its layers are diffusers' own. compiled:
     torch.compile's mode, or None.
     """
 
@@ -38,6 +39,7 @@ class Naive:
         weights = {id(weight): weight for weight in model.transformer.parameters()}
         self._transformer = copy.deepcopy(model.transformer, weights)
         self._transformer.set_attn_processor(JointAttnProcessor2_0())
+        unfuse(self._transformer)
         self._scheduler = FlowMatchEulerDiscreteScheduler.from_config(model.scheduler.config)
         self._compiled = compiled is not None
         self._velocity: Velocity = velocity

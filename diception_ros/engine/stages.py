@@ -11,6 +11,7 @@ import torch
 
 from diception_ros.engine.attention import pack
 from diception_ros.engine.cuda_graph import TensorFunction, capture
+from diception_ros.engine.feed_forward import fuse
 from diception_ros.engine.jobs import Settings
 from diception_ros.model import Diception
 from diception_ros.model.autoencoder import projection
@@ -155,6 +156,7 @@ def prepare(model: Diception, *, compiled: bool) -> None:
     """
     if model.device.type == "cpu":
         pack(model.transformer)
+        fuse(model.transformer)
     if not compiled:
         if model.device.type == "cuda":
             model.vae.to(memory_format=torch.contiguous_format)
