@@ -17,6 +17,7 @@ from peft import LoraConfig, get_peft_model_state_dict
 from torch import nn
 
 from diception_ros.model import Diception, PromptBank
+from diception_ros.model.attention import write_out
 from diception_ros.model.lora import (
     FIRST,
     SECOND,
@@ -187,6 +188,8 @@ def fit(model: Diception, data: Encoded, recipe: Adaptation, report: Report) -> 
     optimizer = torch.optim.AdamW(parameters, lr=rate)
     objective = Objective(model, Noising(recipe.full_noise, recipe.serving_noise))
     model.transformer.gradient_checkpointing = recipe.checkpointing
+    if model.device.type == "cpu":
+        write_out(model.transformer)
     generator = torch.Generator().manual_seed(recipe.seed)
     started, limit = time.monotonic(), 60 * (recipe.minutes or math.inf)
     step = 0

@@ -27,6 +27,7 @@ from rich.progress import (
 
 from diception_ros.model import BundleInfo, Diception
 from diception_ros.model.allocator import keep_freed_memory
+from diception_ros.model.attention import write_out
 from diception_ros.model.precision import best_dtype
 from diception_ros.tasks import TASKS, load_tasks
 from diception_ros.training.data import Batch, Batches, Encoder, load_ahead, load_autoencoder
@@ -52,9 +53,10 @@ class Trainer:
             torch.set_num_threads(recipe.threads)
         self.accelerator = _accelerator(recipe)
         device = self.accelerator.device
+        self.model = first_model(recipe).to(device)
         if device.type == "cpu":
             keep_freed_memory()
-        self.model = first_model(recipe).to(device)
+            write_out(self.model.transformer)
         self.model.transformer.gradient_checkpointing = recipe.checkpointing
         if recipe.compile:
             for block in self.model.transformer.transformer_blocks:

@@ -18,21 +18,28 @@ ROWS = 512
 
 
 def pack(transformer: SD3Transformer2DModel) -> None:
-    """Lets every block that can be compute q, k and v of a stream in one product. The layers keep
-    their weights, as parts of the packed ones: what merges into them in place is seen."""
-    for block in transformer.transformer_blocks:
-        attention = block.attn
-        plain = attention.norm_q is None and attention.norm_added_q is None
-        if plain and not isinstance(attention.processor, PackedAttention):
+    """For answering: every block that can be computes q, k and v of a stream in one product. The
+    layers keep their weights, as parts of the packed ones: what merges into them in place is seen,
+    but no gradient reaches them."""
+    for attention in _plain(transformer):
+        if not isinstance(attention.processor, PackedAttention):
             attention.set_processor(PackedAttention(attention))
 
 
-class PackedAttention:
-    """diffusers' JointAttnProcessor2_0 for layers without norms."""
+def write_out(transformer: SD3Transformer2DModel) -> None:
+    """For training, where gradients must reach the layers, or what peft puts in their place."""
+    for attention in _plain(transformer):
+        attention.set_processor(JointAttention())
 
-    def __init__(self, attention: Any) -> None:
-        self._image = packed([attention.to_q, attention.to_k, attention.to_v])
-        self._text = packed([attention.add_q_proj, attention.add_k_proj, attention.add_v_proj])
+
+def _plain(transformer: SD3Transformer2DModel) -> list[Any]:
+    """The attentions without norms of q and k."""
+    found = [block.attn for block in transformer.transformer_blocks]
+    return [one for one in found if one.norm_q is None and one.norm_added_q is None]
+
+
+class JointAttention:
+    """diffusers' JointAttnProcessor2_0 for layers without norms, around `attend`."""
 
     def __call__(
         self,
@@ -42,14 +49,37 @@ class PackedAttention:
         attention_mask: None = None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Image (B, N, W) and text tokens (B, T, W)."""
-        image = functional.linear(hidden_states, *self._image)
-        text = functional.linear(encoder_hidden_states, *self._text)
-        both = torch.cat([image, text], dim=1)
+        both = torch.cat(self.products(attention, hidden_states, encoder_hidden_states), dim=1)
         queries, keys, values = both.unflatten(-1, (3, attention.heads, -1)).unbind(2)
         found = attend(queries, keys, values).flatten(2)
-        image, text = found.split([image.shape[1], text.shape[1]], dim=1)
+        lengths = hidden_states.shape[1], encoder_hidden_states.shape[1]
+        image, text = found.split(lengths, dim=1)
         image = attention.to_out[0](image)
         return image, text if attention.context_pre_only else attention.to_add_out(text)
+
+    def products(
+        self, attention: Any, image: torch.Tensor, text: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """q, k and v side by side: (B, N, 3 W) and (B, T, 3 W)."""
+        of_image = attention.to_q, attention.to_k, attention.to_v
+        of_text = attention.add_q_proj, attention.add_k_proj, attention.add_v_proj
+        return (
+            torch.cat([layer(image) for layer in of_image], dim=-1),
+            torch.cat([layer(text) for layer in of_text], dim=-1),
+        )
+
+
+class PackedAttention(JointAttention):
+    """The same with one product for each stream."""
+
+    def __init__(self, attention: Any) -> None:
+        self._image = packed([attention.to_q, attention.to_k, attention.to_v])
+        self._text = packed([attention.add_q_proj, attention.add_k_proj, attention.add_v_proj])
+
+    def products(
+        self, attention: Any, image: torch.Tensor, text: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        return functional.linear(image, *self._image), functional.linear(text, *self._text)
 
 
 def attend(queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> torch.Tensor:

@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: Apache-2.0
+import pytest
+import torch
+from torch.nn.functional import scaled_dot_product_attention
+
+from diception_ros.model import Diception
+from diception_ros.model.attention import ROWS, attend, pack, write_out
+from diception_ros.model.random_bundle import make_random_model
+
+
+@pytest.mark.parametrize("tokens", [9, 300, ROWS, ROWS + 9, 2 * ROWS + 9])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_attention_is_that_of_the_formula(tokens: int, dtype: torch.dtype) -> None:
+    generator = torch.Generator().manual_seed(0)
+    packed = torch.randn(2, tokens, 3, 4, 16, generator=generator)
+    queries, keys, values = (part.transpose(1, 2) for part in packed.double().unbind(2))
+    expected = scaled_dot_product_attention(queries, keys, values).transpose(1, 2)
+    found = attend(*packed.to(dtype).unbind(2))
+    assert found.dtype == dtype and found.shape == (2, tokens, 4, 16)
+    near = 1e-5 if dtype == torch.float32 else 0.03
+    torch.testing.assert_close(found.double(), expected, atol=near, rtol=0)
+
+
+def velocity(model: Diception) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(1)
+    noise = torch.randn(2, *model.latent_shape(64, 64), generator=generator)
+    embeds, pooled = model.prompts.lookup(["[[image2depth]]", "[[image2pose]]"])
+    time, tokens = torch.full((2,), 700.0), model.point_tokens(None, None, 2)
+    return model.velocity(noise, noise.flip(0), time, embeds, pooled, tokens)
+
+
+@torch.no_grad()
+def test_both_attentions_answer_as_diffusers_does() -> None:
+    model = make_random_model()
+    expected = velocity(model)
+    for change in (write_out, pack, write_out):
+        change(model.transformer)
+        torch.testing.assert_close(velocity(model), expected)
+
+
+def test_what_training_uses_has_diffusers_gradients_even_after_the_model_has_answered() -> None:
+    model = make_random_model()
+    velocity(model).square().sum().backward()
+    expected = {name: weight.grad for name, weight in model.transformer.named_parameters()}
+    model.transformer.zero_grad(set_to_none=True)
+    pack(model.transformer)
+    write_out(model.transformer)
+    velocity(model).square().sum().backward()
+    for name, weight in model.transformer.named_parameters():
+        torch.testing.assert_close(weight.grad, expected[name], msg=name)
