@@ -1,14 +1,15 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# The checks that need a CUDA GPU, and no ROS: the tests marked gpu, then both benchmarks.
+# The checks that need a CUDA GPU, and no ROS: the tests marked gpu, both benchmarks, and the
+# engine's options one by one (int8 and fp8 need torchao).
 #
-#   tools/gpu_check.sh results                     # about three minutes
+#   tools/gpu_check.sh results                     # about five minutes
 #   PYTHON=.venv/bin/python tools/gpu_check.sh results
 #   SD3_LIMIT=600 SD3_SECONDS=3600 tools/gpu_check.sh results   # every cell of the large network
 #   ENGINE_COMPILE=1 tools/gpu_check.sh results    # also the engine under torch.compile
 #
-# Leaves tests.log, embedded.log, embedded.json, sd3.log, sd3.json (and sd3-compile.*) in the
-# folder. A part that fails or takes too long does not stop the others; the status says how many.
+# Leaves tests.log, embedded.log, embedded.json, sd3.log, sd3.json, options.log, options.json (and
+# sd3-compile.*) in the folder. A part that fails or takes too long does not stop the others; the status says how many.
 set -u
 [ $# -eq 1 ] || { echo "usage: tools/gpu_check.sh FOLDER" >&2; exit 2; }
 mkdir -p "$1" || exit 2
@@ -50,5 +51,7 @@ bench sd3 "${SD3_TIMEOUT:-120}" --sd3 --seconds "${SD3_SECONDS:-300}" \
     --limit "${SD3_LIMIT:-45}" --compiled
 [ -z "${ENGINE_COMPILE:-}" ] || bench sd3-compile "${SD3_TIMEOUT:-120}" --sd3 --compile \
     --not-compiled --seconds "${SD3_SECONDS:-300}" --limit "${SD3_LIMIT:-45}"
+part options "${OPTIONS_TIMEOUT:-150}" "$python" benchmarks/options.py --sd3 --device cuda \
+    --json "$results/options.json"
 echo "== $failed parts failed; results in $1"
 exit "$failed"

@@ -25,11 +25,12 @@ def unfuse(module: nn.Module) -> None:
 
 
 class FusedGELU(GELU):
-    """diffusers' GELU in one pass over its output. While gradients are wanted it is that layer."""
+    """diffusers' GELU in one pass over its output. While gradients are wanted, and for
+    torch.compile, which fuses it by itself, it is that layer."""
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
         """(..., dim_in) -> (..., dim_out)."""
-        if torch.is_grad_enabled():
+        if torch.is_grad_enabled() or torch.compiler.is_compiling():
             found: torch.Tensor = super().forward(hidden_states)
             return found
         return _linear_gelu(hidden_states, self.proj.weight, self.proj.bias, self.approximate)

@@ -55,3 +55,18 @@ def test_float32_is_left_alone() -> None:
     plain = layers(torch.float32)
     fuse(plain)
     assert all(type(layer) is GELU for layer in plain)
+
+
+def test_a_compiler_sees_the_plain_layer() -> None:
+    seen = []
+
+    def backend(graph: torch.fx.GraphModule, inputs: list[torch.Tensor]) -> object:
+        seen.extend(str(node.target) for node in graph.graph.nodes)
+        return graph
+
+    fused = layers(torch.bfloat16)
+    fuse(fused)
+    with torch.no_grad():
+        torch.compile(fused, backend=backend)(torch.randn(3, 32).bfloat16())
+    assert any("gelu" in target for target in seen)
+    assert not any("mkldnn" in target for target in seen)
