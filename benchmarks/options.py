@@ -26,9 +26,9 @@ from diffusers.models.attention_processor import JointAttnProcessor2_0
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from diception_ros.engine import EMBEDDED_BUNDLE, Engine, EngineConfig
-from diception_ros.engine.feed_forward import unfuse
 from diception_ros.model import Diception, make_sd3_sized_model
 from diception_ros.model.attention import pack
+from diception_ros.model.feed_forward import unfuse
 from diception_ros.tasks import TASKS, Request
 from diception_ros.training.scenes import sequence
 

@@ -18,10 +18,10 @@ from diffusers import FlowMatchEulerDiscreteScheduler
 from diffusers.models.attention_processor import JointAttnProcessor2_0
 from PIL import Image as Pil
 
-from diception_ros.engine.feed_forward import unfuse
 from diception_ros.imaging import Canvas
 from diception_ros.model import Diception
 from diception_ros.model.autoencoder import decode, encode
+from diception_ros.model.feed_forward import unfuse
 from diception_ros.model.transformer import velocity
 
 Velocity = Callable[..., torch.Tensor]

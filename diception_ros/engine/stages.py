@@ -10,11 +10,11 @@ from functools import partial
 import torch
 
 from diception_ros.engine.cuda_graph import TensorFunction, capture
-from diception_ros.engine.feed_forward import fuse
 from diception_ros.engine.jobs import Settings
 from diception_ros.model import Diception
 from diception_ros.model.attention import pack
 from diception_ros.model.autoencoder import projection
+from diception_ros.model.feed_forward import fuse
 
 logger = logging.getLogger(__name__)
 BUCKETS = (1, 2, 3, 4, 6, 8)

@@ -6,7 +6,7 @@ import torch
 from diffusers.models.activations import GELU
 from torch import nn
 
-from diception_ros.engine.feed_forward import FusedGELU, can_fuse, fuse, unfuse
+from diception_ros.model.feed_forward import FusedGELU, can_fuse, fuse, unfuse
 
 needs_fusion = pytest.mark.skipif(not can_fuse(), reason="this torch or CPU cannot")
 
