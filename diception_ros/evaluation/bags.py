@@ -12,6 +12,8 @@ import numpy as np
 import numpy.typing as npt
 from rosbags.highlevel import AnyReader, AnyReaderError
 
+from diception_ros.evaluation.offline.definitions import typestore
+
 ENCODINGS = {
     "rgb8": ("u1", 3),
     "mono8": ("u1", 1),
@@ -36,7 +38,7 @@ def read_messages(bag: Path, topics: Collection[str] | None = None) -> Iterator[
     ValueError if the folder is no bag.
     """
     try:
-        with AnyReader([bag]) as reader:
+        with AnyReader([bag], default_typestore=typestore()) as reader:
             chosen = [c for c in reader.connections if topics is None or c.topic in topics]
             # rosbags takes an empty choice for no choice.
             for connection, received, data in reader.messages(chosen) if chosen else ():
@@ -52,7 +54,7 @@ def read_messages(bag: Path, topics: Collection[str] | None = None) -> Iterator[
 def count_messages(bag: Path) -> dict[str, int]:
     """Messages per topic, from the bag's index. ValueError if the folder is no bag."""
     try:
-        with AnyReader([bag]) as reader:
+        with AnyReader([bag], default_typestore=typestore()) as reader:
             return {c.topic: c.msgcount for c in sorted(reader.connections, key=lambda c: c.topic)}
     except (AnyReaderError, FileNotFoundError) as error:
         raise ValueError(f"{bag} cannot be read as a bag: {error}") from error

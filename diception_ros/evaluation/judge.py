@@ -24,6 +24,7 @@ from diception_ros.evaluation.truths import (
     classes_of,
     draw_objects,
     flatten,
+    object_under,
     people_of,
     segments_of,
     typed_oks,
@@ -181,12 +182,14 @@ class Judge:
         matrix = masks.confusion(answers.classes[judged], truth[judged], len(categories) + 1)
         hit, union = masks.intersections_and_unions(matrix)
         metric = Metric("semantic", "classes asked, background left out", "mIoU", "", HIGHER)
+        ious = []
         for number, name in enumerate(categories, start=1):
+            if sample.class_names and name not in sample.class_names:
+                continue  # truth that does not know a class says nothing about it
             self.tally.add(metric, sample.name, hit[number], union[number], name)
-        present = union[1:] > 0
-        if present.any():
-            iou = float((hit[1:][present] / union[1:][present]).mean())
-            self.leading["semantic"][sample.name] = 1 - iou
+            ious += [hit[number] / union[number]] if union[number] else []
+        if ious:
+            self.leading["semantic"][sample.name] = 1 - float(np.mean(ious))
 
     def _pose(self, sample: Sample, answers: Answers) -> None:
         assert answers.keypoints is not None
@@ -233,6 +236,20 @@ class Judge:
             self.tally.add(metric, sample.name, sum(ious), len(ious))
             if number == 1:
                 self.leading["point"][sample.name] = 1 - float(np.mean(ious))
+
+    def judge_prompted(self, sample: Sample, mask: Bool, clicks: Sequence[Click]) -> None:
+        """A mask (H, W) that somebody's clicks asked for, against the object under them; where
+        there is none, that is counted and nothing else."""
+        if sample.objects is None:
+            return
+        one, protocol = object_under(sample, clicks), "recorded prompts"
+        share = Metric("point", protocol, "share of prompts on a true object", "", HIGHER)
+        self.tally.add(share, sample.name, float(one is not None))
+        if one is not None:
+            iou = masks.mask_iou(mask, one.mask(sample.size))
+            name = f"mIoU, {len(clicks)} click{'s'[: len(clicks) > 1]}"
+            self.tally.add(Metric("point", protocol, name, "", HIGHER), sample.name, iou)
+            self.leading["point"][sample.name] = 1 - iou
 
     def figures(self, seed: int = 0) -> list[Figure]:
         """All figures, average precision last."""

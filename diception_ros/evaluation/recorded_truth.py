@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from diception_ros.evaluation.bags import image_array
+from diception_ros.evaluation.bags import Recorded, image_array
 from diception_ros.evaluation.datasets.sample import DataSet, Item, Sample, objects_of
+from diception_ros.evaluation.recorded_outputs import CLASSES, LABELS, OUTPUTS, Labels, numbered
 from diception_ros.evaluation.system import frame_name
 
 MILLIMETRES = ("16UC1", "mono16")
@@ -21,51 +22,94 @@ MILLIMETRES = ("16UC1", "mono16")
 Array = npt.NDArray[Any]
 
 
-@dataclass
 class Truths:
-    """What is known of the images of a recording. slop: s between an image and a topic's truth."""
+    """What is known of the images of a recording. topics: see `truth_array`. items: of a folder, by
+    stamp. slop: s between an image and a topic's truth."""
 
-    topics: Sequence[str]
-    items: Mapping[int, Item]
-    slop: float
-    _arrays: dict[str, dict[int, Array]] = field(init=False)
-
-    def __post_init__(self) -> None:
-        self._arrays = {topic: {} for topic in self.topics}
+    def __init__(self, topics: Sequence[str], items: Mapping[int, Item], slop: float) -> None:
+        self.topics, self.items, self.slop = topics, items, slop
+        self._labels = {labels_beside(topic): Labels() for topic in topics if is_classes(topic)}
+        self._arrays: dict[str, dict[int, Array]] = {topic: {} for topic in topics}
+        self._received: dict[str, dict[int, int]] = {topic: {} for topic in topics}
 
     def __bool__(self) -> bool:
         return bool(self.topics or self.items)
 
-    def add(self, topic: str, stamp: int, message: Any) -> None:
-        """A message on one of the topics. ValueError for an encoding that is no truth."""
-        self._arrays[topic][stamp] = truth_array(message)
+    @property
+    def wanted(self) -> set[str]:
+        """Every topic that `add` takes: those of truth, and the names of their classes."""
+        return {*self.topics, *self._labels}
+
+    def near(self, stamp: int, image: int) -> bool:
+        """Whether a truth of one stamp may be an image's."""
+        return abs(stamp - image) <= self.slop * 1e9
+
+    def add(self, item: Recorded) -> None:
+        """A message on one of `wanted`. ValueError for an encoding that is no truth."""
+        if item.topic in self._labels:
+            self._labels[item.topic].add(item)
+        else:
+            self._arrays[item.topic][item.stamp] = truth_array(item.message, item.topic)
+            self._received[item.topic][item.stamp] = item.received
 
     def forget(self, before: int) -> None:
         """Drops what is older than a stamp."""
-        for arrays in self._arrays.values():
+        for topic, arrays in self._arrays.items():
             for old in [stamp for stamp in arrays if stamp < before]:
-                del arrays[old]
+                del arrays[old], self._received[topic][old]
 
     def sample(self, stamp: int, outputs: Mapping[str, Array]) -> Sample | None:
         """The truth of an image, None without any. Its picture is the folder's, or plain grey.
-        ValueError if truths and outputs are not all of one size."""
+        ValueError if truths and outputs are not all of one size, or classes have no names."""
         if stamp in self.items:
             return replace(self.items[stamp].load(), name=frame_name(stamp))
         found = {
-            topic: arrays[near]
+            topic: near
             for topic, arrays in self._arrays.items()
             if (near := nearest(arrays, stamp, self.slop)) is not None
         }
         if not found:
             return None
-        shapes = {values.shape[:2] for name, values in outputs.items() if name != "keypoints"}
-        return sample_of(stamp, found, shapes)
+        known: dict[str, Any] = {}
+        for topic, near in found.items():
+            known |= self._known(topic, near)
+        sizes = {self._arrays[topic][near].shape[:2] for topic, near in found.items()}
+        sizes |= {values.shape[:2] for name, values in outputs.items() if name != "keypoints"}
+        rgb = np.full((*the_size(sizes), 3), 0xE0, np.uint8)
+        return Sample(frame_name(stamp), rgb, **known)
+
+    def _known(self, topic: str, stamp: int) -> dict[str, Any]:
+        """Fields of a Sample."""
+        values = self._arrays[topic][stamp]
+        if is_classes(topic):
+            names = self._labels[labels_beside(topic)].at(self._received[topic][stamp])
+            if names is None:
+                raise ValueError(f"{topic}: no {labels_beside(topic)} was recorded by then")
+            classes, class_names = numbered(values, names, unnamed=-1)
+            return {"classes": classes, "class_names": class_names}
+        if values.ndim == 3:
+            return {"normals": values}
+        if values.dtype.kind == "f":
+            return {"depth_m": values}
+        return {"objects": tuple(objects_of(values))}
 
 
-def truth_array(message: Any) -> Array:
-    """An image of truth: depth (H, W) float32 metres with NaN, normals (H, W, 3), or ids (H, W) of
-    8 bits. 16 bits are millimetres, as depth cameras publish them (REP 118)."""
-    if message.encoding in MILLIMETRES:
+def is_classes(topic: str) -> bool:
+    """Whether a topic holds class ids, by its name: this package's, or another node's alike."""
+    return topic.endswith(f"/{CLASSES}")
+
+
+def labels_beside(topic: str) -> str:
+    """The topic that names the classes of a mask."""
+    return topic.removesuffix(CLASSES) + LABELS
+
+
+def truth_array(message: Any, topic: str) -> Array:
+    """An image of truth: depth (H, W) float32 metres with NaN, normals (H, W, 3), or ids (H, W).
+    16 bits are millimetres, as depth cameras publish them (REP 118), but on */entity/mask and
+    */semantic/mask."""
+    named = is_classes(topic) or topic.endswith(f"/{OUTPUTS['ids']}")
+    if message.encoding in MILLIMETRES and not named:
         values = image_array(_as(message, "mono16")).astype(np.float32) / np.float32(1000)
         metres: Array = np.where(values > 0, values, np.float32(np.nan))
         return metres
@@ -78,26 +122,15 @@ def _as(message: Any, encoding: str) -> Any:
     return SimpleNamespace(encoding=encoding, **fields)
 
 
-def sample_of(stamp: int, truths: Mapping[str, Array], shapes: set[tuple[int, ...]]) -> Sample:
+def the_size(sizes: set[tuple[int, ...]]) -> tuple[int, ...]:
     """ValueError if truths and outputs are not all of one size."""
-    sizes = shapes | {values.shape[:2] for values in truths.values()}
     if len(sizes) != 1:
         listed = ", ".join(f"{size[1]}x{size[0]}" for size in sorted(sizes))
         raise ValueError(
             f"outputs and truth are of different sizes ({listed}): register the depth to the "
             "camera, or publish at its size"
         )
-    height, width = sizes.pop()
-    known: dict[str, Any] = {}
-    for values in truths.values():
-        if values.ndim == 3:
-            known["normals"] = values
-        elif values.dtype.kind == "f":
-            known["depth_m"] = values
-        else:
-            known["objects"] = tuple(objects_of(values))
-    rgb = np.full((height, width, 3), 0xE0, np.uint8)
-    return Sample(frame_name(stamp), rgb, **known)
+    return next(iter(sizes))
 
 
 def stamped_items(data: DataSet) -> dict[int, Item]:

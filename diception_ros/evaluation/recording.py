@@ -7,15 +7,12 @@ truth which was recorded a little later is there, and memory does not grow with 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy.typing as npt
-
-from diception_ros.evaluation.answers import Answers
-from diception_ros.evaluation.bags import answer_array, count_messages, read_messages
+from diception_ros.evaluation.bags import Recorded, count_messages, read_messages
 from diception_ros.evaluation.datasets.sample import DataSet, Sample
 from diception_ros.evaluation.evaluate import (
     NO_PRECISION,
@@ -27,10 +24,17 @@ from diception_ros.evaluation.evaluate import (
 from diception_ros.evaluation.examiner import BROKEN, Judged
 from diception_ros.evaluation.figures import Draws, Tally
 from diception_ros.evaluation.judge import Judge
-from diception_ros.evaluation.pictures import draw
 from diception_ros.evaluation.protocols.average_precision import available
-from diception_ros.evaluation.protocols.depth import AFFINE_DISPARITY, METRIC
-from diception_ros.evaluation.recorded_truth import Truths, picture_of, stamped_items
+from diception_ros.evaluation.recorded_look import Look
+from diception_ros.evaluation.recorded_outputs import (
+    CLASSES,
+    LABELS,
+    OUTPUTS,
+    PROMPTS,
+    Outputs,
+    Published,
+)
+from diception_ros.evaluation.recorded_truth import Truths, is_classes, labels_beside, stamped_items
 from diception_ros.evaluation.results import Results, Skipped
 from diception_ros.evaluation.system import (
     Flicker,
@@ -43,23 +47,14 @@ from diception_ros.evaluation.system import (
 from diception_ros.evaluation.truths import Rules
 from diception_ros.evaluation.workers import Here, Workers
 
-OUTPUTS = {
-    "disparity": "disparity_relative/image",
-    "depth": "depth/image",
-    "normals": "normals/image",
-    "ids": "entity/mask",
-    "point": "point/mask",
-    "keypoints": "pose/keypoints",
-}
-"""Topics below the node's name, by what they hold."""
 REPORT = "frame_report"
+COMPANIONS = {CLASSES: LABELS, OUTPUTS["point"]: PROMPTS}
+"""What an output cannot be judged without."""
 WINDOW = 30
 FLICKER = (
     "Flicker is the change from one frame to the next. It holds what really moved as well: compare "
     "runs on one recording, or look at a camera that stands still."
 )
-
-Array = npt.NDArray[Any]
 
 
 @dataclass(frozen=True)
@@ -101,8 +96,7 @@ def evaluate_bag(
     bag is read here in any case. ValueError if the bag cannot be read, holds nothing of the node,
     lacks a topic of truth, or nothing in it can be judged.
     """
-    check_topics(bag, plan)
-    run = _Run(plan)
+    run = _Run(plan, check_topics(bag, plan))
     run.judge_all(bag, examiners or Here(BagExaminer(plan.rules)))
     seed = plan.rules.seed
     system = [*report_figures(run.reports, seed), *run.system.figures()]
@@ -127,10 +121,11 @@ def evaluate_bag(
     return results, run.ranked(bag)
 
 
-def check_topics(bag: Path, plan: BagPlan) -> None:
-    """ValueError that says which topics there are."""
+def check_topics(bag: Path, plan: BagPlan) -> list[Skipped]:
+    """What in the bag cannot be judged at all. ValueError that says which topics there are."""
     counts = count_messages(bag)
-    missing = [topic for topic in plan.topics if not counts.get(topic)]
+    needed = [*plan.topics, *(labels_beside(one) for one in plan.topics if is_classes(one))]
+    missing = [topic for topic in needed if not counts.get(topic)]
     if missing:
         raise ValueError(f"{bag}: nothing on --against {missing[0]}, only on {', '.join(counts)}")
     wanted = [f"{plan.node}/{topic}" for topic in (*OUTPUTS.values(), REPORT)]
@@ -139,6 +134,17 @@ def check_topics(bag: Path, plan: BagPlan) -> None:
             f"{bag} holds no output of {plan.node} (as {wanted[0]}): name another --node, or make "
             "the outputs first with 'diception bag'"
         )
+    if not plan.truths():
+        return []
+    alone = {
+        topic: beside
+        for topic, beside in COMPANIONS.items()
+        if counts.get(f"{plan.node}/{topic}") and not counts.get(f"{plan.node}/{beside}")
+    }
+    return [
+        Skipped(topic, f"{plan.node}/{beside} was not recorded, without which it cannot be judged")
+        for topic, beside in alone.items()
+    ]
 
 
 @dataclass(frozen=True)
@@ -146,7 +152,7 @@ class _Frame:
     """An image's truth and what was published about it; or why it has to be left out."""
 
     sample: Sample | None = None
-    outputs: Mapping[str, Array] = field(default_factory=dict)
+    published: Published = field(default_factory=Published)
     skipped: Skipped | None = None
 
 
@@ -158,27 +164,34 @@ class BagExaminer:
 
     def judge(self, frame: _Frame) -> Judged:
         """What cannot be judged comes as skipped."""
-        if frame.sample is None:
+        sample, published = frame.sample, frame.published
+        if sample is None:
             return Judged("", skipped=frame.skipped)
         judge, skipped = Judge(self._rules), None
         try:
-            for answers in answers_of(frame.outputs):
-                judge.judge(frame.sample, answers)
+            for answers in published.answers():
+                judge.judge(sample, answers, published.categories)
+            if published.mask is not None:
+                judge.judge_prompted(sample, published.mask, published.clicks)
         except BROKEN as error:
-            skipped = Skipped(frame.sample.name, " ".join(str(error).split()))
-        return Judged(frame.sample.name, judge, skipped)
+            skipped = Skipped(sample.name, " ".join(str(error).split()))
+        return Judged(sample.name, judge, skipped)
 
 
 class _Run:
-    def __init__(self, plan: BagPlan) -> None:
+    def __init__(self, plan: BagPlan, skipped: list[Skipped]) -> None:
         self.plan, self.judge = plan, Judge(plan.rules)
         self.system = Tally()
         self.reports: list[Report] = []
-        self.skipped: list[Skipped] = []
+        self.skipped = skipped
         self.judged = 0
         self._flicker = Flicker(self.system)
-        self._frames: dict[int, dict[str, Array]] = {}
+        self._outputs = self._new_outputs()
         self._truths = plan.truths()
+
+    def _new_outputs(self) -> Outputs:
+        """Without what cannot be judged."""
+        return Outputs(self.plan.node, {one.name for one in self.skipped})
 
     def judge_all(self, bag: Path, examiners: Workers) -> None:
         for found in examiners.map("judge", self._read(bag)):
@@ -189,41 +202,41 @@ class _Run:
                 self.skipped.append(found.skipped)
 
     def _read(self, bag: Path) -> Iterator[_Frame]:
-        topics = {f"{self.plan.node}/{topic}": name for name, topic in OUTPUTS.items()}
         report = f"{self.plan.node}/{REPORT}"
-        for item in read_messages(bag, {*topics, report, *self.plan.topics}):
+        for item in read_messages(bag, {*self._outputs.wanted, report, *self._truths.wanted}):
             try:
                 if item.topic == report:
                     self.reports.append(Report.of(item.stamp, item.message))
-                elif item.topic in self.plan.topics:
-                    self._truths.add(item.topic, item.stamp, item.message)
+                elif item.topic in self._truths.wanted:
+                    self._truths.add(item)
                 else:
-                    self._add(item.stamp, topics[item.topic], answer_array(item.message))
+                    self._add(item)
             except BROKEN as error:
                 yield _left_out(item.stamp, f"{item.topic}: {error}")
-            while len(self._frames) > WINDOW:
+            while len(self._outputs) > WINDOW:
                 yield from self._oldest()
-        while self._frames:
+        while self._outputs:
             yield from self._oldest()
 
-    def _add(self, stamp: int, name: str, values: Array) -> None:
-        self._flicker.add(stamp, name, values)
-        if name == "depth":
-            add_coverage(self.system, stamp, values)
-        if self._truths:
-            self._frames.setdefault(stamp, {})[name] = values
+    def _add(self, item: Recorded) -> None:
+        found = self._outputs.add(item, keep=bool(self._truths))
+        if found is not None:
+            self._flicker.add(item.stamp, *found)
+            if found[0] == "depth":
+                add_coverage(self.system, item.stamp, found[1])
 
     def _oldest(self) -> Iterator[_Frame]:
         """Nothing where there is no truth of it."""
-        stamp = min(self._frames)
-        outputs = self._frames.pop(stamp)
+        stamp = self._outputs.oldest
+        published = self._outputs.take(stamp)
         try:
-            sample = self._truths.sample(stamp, outputs)
+            sample = self._truths.sample(stamp, published.arrays)
         except BROKEN as error:
             yield _left_out(stamp, str(error))
         else:
             if sample is not None:
-                yield _Frame(sample, outputs)
+                yield _Frame(sample, published)
+                yield from (_left_out(stamp, problem) for problem in published.problems)
         self._truths.forget(stamp - 10**9)
 
     def ranked(self, bag: Path) -> list[Shown]:
@@ -234,18 +247,14 @@ class _Run:
             for rank, name in ranks(values)
         ]
         stamps = {name: int(name.replace(".", "")) for _, _, name in wanted}
-        again = _Look(self.plan, set(stamps.values()))
-        again.read(bag)
+        look = Look(self._new_outputs(), self.plan.truths(), stamps.values())
+        look.read(bag, self.plan.node)
         shown = []
         for task, rank, name in wanted:
-            sample, outputs = again.frame(stamps[name])
-            for answers in answers_of(outputs) if sample is not None else ():
-                assert sample is not None
-                panels = draw(task, sample, answers, self.plan.rules.preset)
-                if panels is not None:
-                    text = leading_text(task, self.judge.leading[task][name])
-                    shown.append(Shown(task, rank, name, text, panels))
-                    break
+            panels = look.panels(task, stamps[name], self.plan.rules.preset)
+            if panels is not None:
+                text = leading_text(task, self.judge.leading[task][name])
+                shown.append(Shown(task, rank, name, text, panels))
         return shown
 
     def subject(self, bag: Path) -> dict[str, Any]:
@@ -283,52 +292,5 @@ class _Run:
         return notes
 
 
-class _Look:
-    """The outputs, truths and pictures of a few stamps."""
-
-    def __init__(self, plan: BagPlan, stamps: set[int]) -> None:
-        self.plan, self.stamps = plan, stamps
-        self.outputs: dict[int, dict[str, Array]] = {stamp: {} for stamp in stamps}
-        self.pictures: dict[int, Array] = {}
-        self.truths = plan.truths()
-
-    def read(self, bag: Path) -> None:
-        topics = {f"{self.plan.node}/{topic}": name for name, topic in OUTPUTS.items()}
-        slop = round(self.plan.slop * 1e9)
-        for item in read_messages(bag):
-            try:
-                if item.topic in topics and item.stamp in self.stamps:
-                    values = answer_array(item.message)
-                    self.outputs[item.stamp][topics[item.topic]] = values
-                elif item.topic in self.plan.topics:
-                    if any(abs(item.stamp - stamp) <= slop for stamp in self.stamps):
-                        self.truths.add(item.topic, item.stamp, item.message)
-                elif item.stamp in self.stamps and not item.topic.startswith(self.plan.node):
-                    picture = picture_of(item.message)
-                    if picture is not None:
-                        self.pictures.setdefault(item.stamp, picture)
-            except BROKEN:
-                continue  # named when it was judged
-
-    def frame(self, stamp: int) -> tuple[Sample | None, Mapping[str, Array]]:
-        """Truth, with the camera's picture where it fits, and outputs of one stamp."""
-        sample, picture = self.truths.sample(stamp, self.outputs[stamp]), self.pictures.get(stamp)
-        if sample is not None and picture is not None and picture.shape == sample.rgb.shape:
-            sample = replace(sample, rgb=picture)
-        return sample, self.outputs[stamp]
-
-
 def _left_out(stamp: int, cause: str) -> _Frame:
     return _Frame(skipped=Skipped(frame_name(stamp), " ".join(cause.split())))
-
-
-def answers_of(outputs: Mapping[str, Array]) -> list[Answers]:
-    """What was published about one image. Relative disparity and metres are judged apart, each by
-    the one protocol that fits it here."""
-    found = []
-    if "disparity" in outputs:
-        found.append(Answers(depth=outputs["disparity"], protocols=(AFFINE_DISPARITY,)))
-    if "depth" in outputs:
-        found.append(Answers(depth=outputs["depth"], kind="metric", protocols=(METRIC,)))
-    others = [outputs.get(name) for name in ("normals", "ids", "keypoints")]
-    return [*found, Answers(normals=others[0], ids=others[1], keypoints=others[2])]

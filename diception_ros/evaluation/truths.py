@@ -12,6 +12,7 @@ from scipy.optimize import linear_sum_assignment
 from diception_ros.evaluation.answers import Answers
 from diception_ros.evaluation.datasets.sample import Object, Sample
 from diception_ros.evaluation.protocols import average_precision, keypoints
+from diception_ros.evaluation.protocols.clicks import Click
 from diception_ros.evaluation.protocols.presets import DepthPreset
 
 
@@ -90,6 +91,24 @@ def draw_objects(sample: Sample, rules: Rules) -> list[Object]:
     digest = sum(map(ord, sample.name))
     rng = np.random.default_rng([rules.seed, digest])
     return [large[i] for i in sorted(rng.choice(len(large), rules.objects, replace=False))]
+
+
+def object_under(sample: Sample, clicks: Sequence[Click]) -> Object | None:
+    """The true object under the first click that is on one, None where there is none, or where
+    another click says that it is not meant."""
+    objects = [one for one in sample.objects or () if one.pixels and not one.crowd]
+    ids = flatten(objects, sample.size)
+    under = [int(ids[place]) if (place := _pixel(click, sample)) else 0 for click in clicks]
+    meant = next((i for i, (_, _, inside) in zip(under, clicks, strict=True) if i and inside), 0)
+    denied = {i for i, (_, _, inside) in zip(under, clicks, strict=True) if not inside}
+    return objects[meant - 1] if meant and meant not in denied else None
+
+
+def _pixel(click: Click, sample: Sample) -> tuple[int, int] | None:
+    """Row and column, None outside of the image."""
+    row, column = round(click[1]), round(click[0])
+    height, width = sample.size
+    return (row, column) if 0 <= row < height and 0 <= column < width else None
 
 
 def typed_oks(answered: np.ndarray, people: Sequence[Object]) -> np.ndarray:
