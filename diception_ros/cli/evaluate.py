@@ -49,7 +49,10 @@ Compare = Annotated[
 Tasks = Annotated[list[str] | None, typer.Option(help="Repeatable; default: all with truth.")]
 Categories = Annotated[
     list[str] | None,
-    typer.Option(help="Asked of every image; default: those that it shows. Repeatable."),
+    typer.Option(
+        help="Asked of every image; default: those that it shows. For a bag without label_info: "
+        "the node's categories, in order. Repeatable."
+    ),
 ]
 Form = Annotated[str, typer.Option(help="The data set's form; default: look at it.")]
 Preset = Annotated[str, typer.Option(help="Depth clips and crop; default: the form's.")]
@@ -114,7 +117,7 @@ def evaluate(
     cluster = cluster_of(ray, workers, worker_gpus, worker_cpus)
     if not form and is_bag(source):
         rules = Rules(find_preset(preset or "plain"), seed=seed)
-        asked = BagPlan(rules, node, *_truths(against or []), slop)
+        asked = BagPlan(rules, node, *_truths(against or []), slop, tuple(category or ()))
         return _report(out, *_run_bag(source, asked, cluster), earlier, compare)
     if against:
         raise ValueError("--against is for bags: a data set brings its truth with it")

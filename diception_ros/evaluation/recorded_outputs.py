@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -37,9 +37,11 @@ Array = npt.NDArray[Any]
 
 
 class Labels:
-    """The names of class ids, as LabelInfo messages said them over time."""
+    """The names of class ids, as LabelInfo messages said them over time. unsaid: those of ids 1, 2
+    and so on where none did."""
 
-    def __init__(self) -> None:
+    def __init__(self, unsaid: Sequence[str] = ()) -> None:
+        self._unsaid = dict(enumerate(unsaid, start=1)) or None
         self._when: list[int] = []
         self._names: list[dict[int, str]] = []
 
@@ -53,9 +55,9 @@ class Labels:
 
     def at(self, received: int) -> Mapping[int, str] | None:
         """What had been said by then; before anything was, what was said first (a recorder may get
-        a latched message late); None while nothing is known."""
+        a latched message late); `unsaid` while nothing was, or None."""
         if not self._names:
-            return None
+            return self._unsaid
         return self._names[max(0, bisect_right(self._when, received) - 1)]
 
 
@@ -104,16 +106,19 @@ class Published:
 
 
 class Outputs:
-    """Arrays by the stamp of their image, until it is taken. without: topics to pass over."""
+    """Arrays by the stamp of their image, until it is taken. without: topics to pass over.
+    categories: see Labels."""
 
-    def __init__(self, node: str, without: Collection[str] = ()) -> None:
+    def __init__(
+        self, node: str, without: Collection[str] = (), categories: Sequence[str] = ()
+    ) -> None:
         self.topics = {
             f"{node}/{topic}": name for name, topic in OUTPUTS.items() if topic not in without
         }
         self._labels_topic, self._prompts_topic = f"{node}/{LABELS}", f"{node}/{PROMPTS}"
         self._arrays: dict[int, dict[str, Array]] = {}
         self._received: dict[tuple[int, str], int] = {}
-        self._labels = Labels()
+        self._labels = Labels(categories)
         self._prompts: list[tuple[int, tuple[Click, ...]]] = []
 
     def __len__(self) -> int:

@@ -24,11 +24,18 @@ Array = npt.NDArray[Any]
 
 class Truths:
     """What is known of the images of a recording. topics: see `truth_array`. items: of a folder, by
-    stamp. slop: s between an image and a topic's truth."""
+    stamp. slop: s between an image and a topic's truth. categories: see Labels."""
 
-    def __init__(self, topics: Sequence[str], items: Mapping[int, Item], slop: float) -> None:
+    def __init__(
+        self,
+        topics: Sequence[str],
+        items: Mapping[int, Item],
+        slop: float,
+        categories: Sequence[str] = (),
+    ) -> None:
         self.topics, self.items, self.slop = topics, items, slop
-        self._labels = {labels_beside(topic): Labels() for topic in topics if is_classes(topic)}
+        classes = [topic for topic in topics if is_classes(topic)]
+        self._labels = {labels_beside(topic): Labels(categories) for topic in classes}
         self._arrays: dict[str, dict[int, Array]] = {topic: {} for topic in topics}
         self._received: dict[str, dict[int, int]] = {topic: {} for topic in topics}
 

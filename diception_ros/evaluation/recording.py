@@ -50,6 +50,10 @@ from diception_ros.evaluation.workers import Here, Workers
 REPORT = "frame_report"
 COMPANIONS = {CLASSES: LABELS, OUTPUTS["point"]: PROMPTS}
 """What an output cannot be judged without."""
+REMEDIES = {
+    CLASSES: "which names its classes: name them with --category, in the node's order",
+    OUTPUTS["point"]: "without which nobody knows what was asked",
+}
 WINDOW = 30
 FLICKER = (
     "Flicker is the change from one frame to the next. It holds what really moved as well: compare "
@@ -61,6 +65,7 @@ FLICKER = (
 class BagPlan:
     """node: its name, the outputs' prefix. topics: of truth. truth: a data set whose image names
     are stamps in nanoseconds (or seconds.nanoseconds). slop: s between an image and its truth.
+    categories: names of the class ids 1, 2 and so on, where no label_info was recorded.
     """
 
     rules: Rules
@@ -68,6 +73,7 @@ class BagPlan:
     topics: tuple[str, ...] = ()
     truth: DataSet | None = None
     slop: float = 0.02
+    categories: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.slop >= 0:
@@ -79,7 +85,7 @@ class BagPlan:
     def truths(self) -> Truths:
         """Empty yet, but for the folder. ValueError for a folder without stamps."""
         items = {} if self.truth is None else stamped_items(self.truth)
-        return Truths(self.topics, items, self.slop)
+        return Truths(self.topics, items, self.slop, self.categories)
 
 
 def is_bag(path: Path) -> bool:
@@ -124,11 +130,18 @@ def evaluate_bag(
 def check_topics(bag: Path, plan: BagPlan) -> list[Skipped]:
     """What in the bag cannot be judged at all. ValueError that says which topics there are."""
     counts = count_messages(bag)
-    needed = [*plan.topics, *(labels_beside(one) for one in plan.topics if is_classes(one))]
+    named = [] if plan.categories else filter(is_classes, plan.topics)
+    needed = [*plan.topics, *map(labels_beside, named)]
     missing = [topic for topic in needed if not counts.get(topic)]
     if missing:
         raise ValueError(f"{bag}: nothing on --against {missing[0]}, only on {', '.join(counts)}")
     wanted = [f"{plan.node}/{topic}" for topic in (*OUTPUTS.values(), REPORT)]
+    own = [topic for topic in plan.topics if topic in wanted]
+    if own:
+        raise ValueError(
+            f"--against {own[0]} is what {plan.node} published: its answers are no truth for "
+            "themselves; name another topic, or the --node to be judged by it"
+        )
     if not any(counts.get(topic) for topic in wanted):
         raise ValueError(
             f"{bag} holds no output of {plan.node} (as {wanted[0]}): name another --node, or make "
@@ -139,10 +152,12 @@ def check_topics(bag: Path, plan: BagPlan) -> list[Skipped]:
     alone = {
         topic: beside
         for topic, beside in COMPANIONS.items()
-        if counts.get(f"{plan.node}/{topic}") and not counts.get(f"{plan.node}/{beside}")
+        if not (topic == CLASSES and plan.categories)
+        and counts.get(f"{plan.node}/{topic}")
+        and not counts.get(f"{plan.node}/{beside}")
     }
     return [
-        Skipped(topic, f"{plan.node}/{beside} was not recorded, without which it cannot be judged")
+        Skipped(topic, f"{plan.node}/{beside} was not recorded, {REMEDIES[topic]}")
         for topic, beside in alone.items()
     ]
 
@@ -191,7 +206,8 @@ class _Run:
 
     def _new_outputs(self) -> Outputs:
         """Without what cannot be judged."""
-        return Outputs(self.plan.node, {one.name for one in self.skipped})
+        without = {one.name for one in self.skipped}
+        return Outputs(self.plan.node, without, self.plan.categories)
 
     def judge_all(self, bag: Path, examiners: Workers) -> None:
         for found in examiners.map("judge", self._read(bag)):

@@ -201,8 +201,14 @@ def test_a_mask_that_nothing_explains_is_named_once(tmp_path, capsys):
     assert [one["name"] for one in skipped] == ["semantic/mask", "point/mask"]
     assert "/diception/semantic/label_info was not recorded" in skipped[0]["cause"]
     assert "/diception/point/prompts was not recorded" in skipped[1]["cause"]
-    assert run(["evaluate", bag, "--against", "/truth/semantic/mask", "--out", out]) == 2
+    against = ["--against", "/truth/semantic/mask", "--out", out]
+    assert run(["evaluate", bag, *against, "--category", CHAIR]) == 3  # the clicks still
+    assert '"mIoU"' in (tmp_path / "out" / "results.json").read_text()
+    assert run(["evaluate", bag, *against]) == 2
     assert "nothing on --against /truth/semantic/label_info" in capsys.readouterr().err
+    own = ["--against", "/diception/entity/mask", "--out", out]
+    assert run(["evaluate", bag, *own]) == 2
+    assert "/diception/entity/mask is what /diception published" in capsys.readouterr().err
 
 
 def test_on_ray_the_results_are_those_of_one_process(tmp_path, ray_here):
