@@ -48,6 +48,15 @@ class TransformTree:
             self._moving[child][stamp] = (offset, turn)
             self._times.pop(child, None)
 
+    def forget(self, before: int | None) -> None:
+        """Drops moving transforms of before a time; None: all of them."""
+        for child, known in self._moving.items():
+            old = [stamp for stamp in known if before is None or stamp < before]
+            for stamp in old:
+                del known[stamp]
+            if old:
+                self._times.pop(child, None)
+
     def __bool__(self) -> bool:
         return bool(self._parent)
 

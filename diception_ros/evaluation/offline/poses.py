@@ -1,43 +1,112 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Poses from a bag's /tf_static: where the lidar sits on the robot. Moving frames are not followed:
-what is kept must not grow with the bag."""
+"""Poses from a bag's /tf and /tf_static, as the node's listener gives them."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from scipy.spatial.transform import Rotation
 
-from diception_ros.evaluation.offline.sources import Bag, Report, decode
+from diception_ros.evaluation.offline.sources import Bag, Raw, Report, decode, opened
 from diception_ros.geometry.transforms import TransformTree
+from diception_ros.ros.camera import stamp_ns
 from diception_ros.ros.transforms import FindPose
 
-STATIC = "/tf_static"
+MOVING, STATIC = "/tf", "/tf_static"
+BEHIND = 10_000_000_000
+"""ns of moving transforms that are kept, as tf2 keeps them: memory must not grow with the bag."""
+AHEAD = 1_000_000_000
+"""ns after the time that is asked for, up to which transforms are read."""
+BACK = 2_000_000_000
+"""ns by which times go back where a bag was recorded over a loop."""
 
 
-def static_poses(bag: Bag, report: Report) -> FindPose:
-    """Answers as the node's listener does, from the static transforms of the whole bag."""
-    tree = TransformTree()
-    for raw in bag.messages({STATIC}, report):
-        try:
-            for item in decode(raw).transforms:
-                offset, turn = item.transform.translation, item.transform.rotation
-                tree.add(
-                    item.header.frame_id.lstrip("/"),
-                    item.child_frame_id.lstrip("/"),
-                    (offset.x, offset.y, offset.z),
-                    (turn.x, turn.y, turn.z, turn.w),
-                )
-        except ValueError as error:
-            report(raw.topic, raw.received, str(error))
+@contextmanager
+def bag_transforms(bag: Bag, report: Report) -> Iterator[FindPose]:
+    """Answers as the node's listener does, for times that go on as the bag does. One thread may
+    ask, and has to be the one that leaves this."""
+    with ExitStack() as stack:
+        yield BagTransforms(bag, report, stack)
 
-    def find(target: str, source: str, stamp: Any) -> tuple[float, ...]:
-        pose = tree.pose(target.lstrip("/"), source.lstrip("/"), 0)
+
+class BagTransforms:
+    """Static transforms are those of the whole bag; moving ones are read as far as is asked."""
+
+    def __init__(self, bag: Bag, report: Report, stack: ExitStack) -> None:
+        self._bag, self._report, self._stack = bag, report, stack
+        self._topics = [topic for topic in (MOVING, STATIC) if topic in bag.topics]
+        self._tree = TransformTree()
+        self._moving: Iterator[list[Any]] | None = None
+        self._of_next_loop: list[Any] = []
+        self._asked = self._read = 0
+        for raw in bag.messages({STATIC}, report):
+            self._add(self._decoded(raw), static=True)
+
+    def __call__(self, target: str, source: str, stamp: Any) -> tuple[float, ...]:
+        """See FindPose."""
+        at = stamp.sec * 1_000_000_000 + stamp.nanosec
+        self._go_to(at)
+        pose = self._tree.pose(target.lstrip("/"), source.lstrip("/"), at)
         if pose is None:
             raise ValueError(
-                f"no transform from '{source}' to '{target}' in {STATIC} of {bag.path}"
+                f"no transform from '{source}' to '{target}' at {at / 1e9:.3f} s in "
+                f"{' and '.join(self._topics) or f'{MOVING} and {STATIC}'} of {self._bag.path}"
             )
         turn = Rotation.from_matrix(pose[:3, :3]).as_quat()
         return tuple(float(value) for value in (*pose[:3, 3], *turn))
 
-    return find
+    def _go_to(self, at: int) -> None:
+        if at < self._asked - BACK:
+            while self._next() is not None:
+                pass  # what is left of the loop before
+            self._tree.forget(None)
+            self._read = 0
+            self._add(self._of_next_loop)
+            self._of_next_loop = []
+        self._asked = at
+        while self._read <= at + AHEAD and (items := self._next()) is not None:
+            self._add(items)
+        self._tree.forget(at - BEHIND)
+
+    def _next(self) -> list[Any] | None:
+        """The transforms of the next message, None at the end and where times start again."""
+        if self._moving is None:
+            self._moving = self._messages()
+        items = None if self._of_next_loop else next(self._moving, None)
+        if items:
+            newest = max(stamp_ns(item.header) for item in items)
+            if newest < self._read - BACK:
+                self._of_next_loop = items
+                return None
+            self._read = max(self._read, newest)
+        return items
+
+    def _messages(self) -> Iterator[list[Any]]:
+        """By a reader of its own: the bag's is at work in another thread."""
+        if MOVING in self._bag.topics:
+            bag = self._stack.enter_context(opened(self._bag.path))
+            yield from map(self._decoded, bag.messages({MOVING}, self._report))
+
+    def _decoded(self, raw: Raw) -> list[Any]:
+        try:
+            return list(decode(raw).transforms)
+        except ValueError as error:
+            self._report(raw.topic, raw.received, str(error))
+            return []
+
+    def _add(self, items: list[Any], static: bool = False) -> None:
+        for item in items:
+            at = stamp_ns(item.header)
+            offset, turn = item.transform.translation, item.transform.rotation
+            try:
+                self._tree.add(
+                    item.header.frame_id.lstrip("/"),
+                    item.child_frame_id.lstrip("/"),
+                    (offset.x, offset.y, offset.z),
+                    (turn.x, turn.y, turn.z, turn.w),
+                    None if static else at,
+                )
+            except ValueError as error:
+                self._report(STATIC if static else MOVING, at, str(error))

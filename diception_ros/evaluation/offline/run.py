@@ -18,7 +18,7 @@ from diception_ros.evaluation.offline.channels import channels
 from diception_ros.evaluation.offline.frames import LABELS_TOPIC, Answer, Frames, label_info
 from diception_ros.evaluation.offline.output import Output, Position, finished, parts_folder
 from diception_ros.evaluation.offline.plan import Plan, Slice, parameters_from
-from diception_ros.evaluation.offline.poses import static_poses
+from diception_ros.evaluation.offline.poses import bag_transforms
 from diception_ros.evaluation.offline.sources import Bag, opened
 from diception_ros.evaluation.offline.timeline import Problem, shots
 from diception_ros.ros import loading
@@ -145,7 +145,14 @@ class Run:
             with opened(path) as bag:
                 for note in bag.notes if not first else ():
                     self._report(str(path), 0, note)
-                self._answer(replace(part, first=first), bag, output, started, state)
+                report = _silent if first else self._report
+                with bag_transforms(bag, report) as poses:
+                    frames = Frames(
+                        self._engine, self._plan.parameters, self.batch, self._points, poses
+                    )
+                    if state:
+                        frames.restore(state)
+                    self._answer(replace(part, first=first), bag, output, started, frames)
         except ValueError as error:
             self._report(str(path), 0, f"the bag is left out: {error}")
         output.advance(
@@ -153,14 +160,10 @@ class Run:
         )
 
     def _answer(
-        self, part: Slice, bag: Bag, output: Output, started: float, state: Mapping[str, Any]
+        self, part: Slice, bag: Bag, output: Output, started: float, frames: Frames
     ) -> None:
         topics = self._plan.topics(bag)
         total = bag.topics[topics.camera].messages
-        poses = static_poses(bag, _silent if part.first else self._report)
-        frames = Frames(self._engine, self._plan.parameters, self.batch, self._points, poses)
-        if state:
-            frames.restore(state)
         source = shots(bag, topics, self._plan.window(bag), self._report, part.first, part.last)
         for number, answer in enumerate(frames.answers(source)):
             if not number and not part.first:

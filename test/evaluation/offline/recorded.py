@@ -105,7 +105,9 @@ class Types:
             True,
         )
 
-    def transforms(self, parent: str, child: str, offset: Any, turn: Any) -> Any:
+    def transforms(
+        self, parent: str, child: str, offset: Any, turn: Any, stamp: int = START
+    ) -> Any:
         transform = self(
             "geometry_msgs/msg/Transform",
             self("geometry_msgs/msg/Vector3", *offset),
@@ -113,7 +115,7 @@ class Types:
         )
         stamped = "geometry_msgs/msg/TransformStamped"
         return self(
-            "tf2_msgs/msg/TFMessage", [self(stamped, self.header(START, parent), child, transform)]
+            "tf2_msgs/msg/TFMessage", [self(stamped, self.header(stamp, parent), child, transform)]
         )
 
 

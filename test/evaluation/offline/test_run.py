@@ -115,7 +115,8 @@ def test_metres_from_a_reference_with_its_camera_info(go, out, tmp_path):
     assert bytes(found[CAMERA][2].data) == picture(2).tobytes()
 
 
-def test_a_reference_in_another_frame_is_placed_by_tf_static(go, out, tmp_path):
+@pytest.mark.parametrize("moving", [False, True])
+def test_a_reference_in_another_frame_is_placed_by_tf(go, out, tmp_path, moving):
     types = Types()
     lines = camera_lines(types, 1)
     go(write(tmp_path / "plain", lines), out="plain.mcap")
@@ -127,18 +128,25 @@ def test_a_reference_in_another_frame_is_placed_by_tf_static(go, out, tmp_path):
     in_lidar = np.stack([points[..., 2] + 0.5, -points[..., 0], -points[..., 1]], axis=2)
     cloud = types.cloud(stamp_of(0), in_lidar.reshape(-1, 3).astype(np.float32), "lidar")
     lines.append(Line("/lidar", "sensor_msgs/msg/PointCloud2", stamp_of(0), cloud))
-    pose = types.transforms("optical", "lidar", (0.0, 0.0, -0.5), (0.5, -0.5, 0.5, 0.5))
-    lines.append(Line("/tf_static", "tf2_msgs/msg/TFMessage", stamp_of(0), pose))
+    turn, kind = (0.5, -0.5, 0.5, 0.5), "tf2_msgs/msg/TFMessage"
+    if moving:  # half a metre at the time of the image, which lies between the two
+        for number, back in ((-1, 0.25), (2, 1.0)):
+            at = stamp_of(number)
+            pose = types.transforms("optical", "lidar", (0.0, 0.0, -back), turn, at)
+            lines.append(Line("/tf", kind, at, pose))
+    else:
+        pose = types.transforms("optical", "lidar", (0.0, 0.0, -0.5), turn)
+        lines.append(Line("/tf_static", kind, stamp_of(0), pose))
     values = {"scale.source": "reference", "scale.reference.use_tf": True}
     _, problems = go(write(tmp_path / "bag", lines), values=values, reference="/lidar")
     assert problems == []
     (meters,) = messages(out)["/diception/depth/image"]
     np.testing.assert_allclose(image_array(meters), truth, rtol=0.01)
-    lines.pop()
+    lines = [line for line in lines if not line.topic.startswith("/tf")]
     _, problems = go(
         write(tmp_path / "no_tf", lines), values=values, reference="/lidar", out="no_tf.mcap"
     )
-    assert "no transform from 'lidar' to 'optical' in /tf_static" in problems[0].cause
+    assert "no transform from 'lidar' to 'optical' at 1700000000.000 s in" in problems[0].cause
 
 
 def test_compressed_images_and_the_topic_is_found(go, tmp_path, out):
