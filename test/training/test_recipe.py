@@ -21,6 +21,13 @@ def test_the_shipped_recipes_are_read(name: str, tmp_path: Path) -> None:
     assert {task for phase in recipe.phases for task in phase.shares} == {"copy", "spot", *TASKS}
 
 
+@pytest.mark.parametrize("name", ["train_finer.yaml", "train_more.yaml"])
+def test_the_recipes_that_go_on_ask_for_every_task(name: str) -> None:
+    recipe = read_recipe(FOLDER / name)
+    assert recipe.init is not None
+    assert {task for phase in recipe.phases for task in phase.shares} == set(TASKS)
+
+
 def test_the_decoders_recipe_is_read() -> None:
     recipe = read_recipe(FOLDER / "train_decoder.yaml")
     recipe.check_tasks(TASKS)
