@@ -8,7 +8,7 @@ beyond the bag it is in.
 from __future__ import annotations
 
 import heapq
-import struct
+import sys
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -20,17 +20,21 @@ from rosbags.rosbag1 import Reader as Reader1
 from rosbags.rosbag2 import Reader as Reader2
 from rosbags.rosbag2.reader import DirectoryReader
 from rosbags.rosbag2.storage_mcap import MAXSIZE, ChunkInfo, McapReader, msgsrc
-from rosbags.rosbag2.storage_sqlite3 import Sqlite3Reader
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
 from diception_ros.evaluation.offline.definitions import typestore
+from diception_ros.evaluation.offline.unfinished import salvaged
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
 
 Report = Callable[[str, int, str], None]
 """report(topic, time in ns, cause): something was left out."""
-STORAGES = {".mcap": McapReader, ".db3": Sqlite3Reader}
 HEADER = "std_msgs/msg/Header"
-LONGEST = 4 * 2**30
-"""Bytes. A record of an unfinished file that claims more is damage."""
+PACKED = b"\x28\xb5\x2f\xfd"
+"""How zstd's data begins. No CDR message does."""
 
 
 @dataclass(frozen=True)
@@ -116,6 +120,8 @@ class Bag:
                 received,
                 store.ros1_to_cdr(data, connection.msgtype),
             )
+        if bytes(data[:4]) == PACKED:  # one by one; only a missing metadata.yaml would have said so
+            data = zstd.decompress(data)
         return Raw(connection.topic, connection.msgtype, received, data)
 
 
@@ -133,7 +139,7 @@ def opened(path: Path) -> Iterator[Bag]:
             reader = Reader2(path)
             stack.enter_context(reader)
         except Exception as error:  # rosbags, SQLite and YAML each raise their own
-            yield _salvaged(path, error, stack)
+            yield Bag(path, *salvaged(path, error, stack))
         else:
             yield Bag(path, _files(reader))
 
@@ -154,95 +160,6 @@ def _open_ros1(path: Path, stack: ExitStack) -> Any:
         raise ValueError(
             f"{path}: {' '.join(str(error).split())} (if its recorder was killed: rosbag reindex)"
         ) from error
-
-
-def _salvaged(path: Path, error: Exception, stack: ExitStack) -> Bag:
-    """What can be read of a rosbag2 without metadata or index. ValueError when that is nothing."""
-    files = [path] if path.is_file() else sorted(path.iterdir(), key=_natural)
-    readers, notes = [], []
-    for file in files:
-        if file.suffix not in STORAGES or file.name.startswith("."):
-            continue
-        for kind in (STORAGES[file.suffix], *([_Unfinished] if file.suffix == ".mcap" else [])):
-            reader: Any = kind(file)
-            try:
-                reader.open()
-            except Exception as why:
-                cause = f"{file.name}: {' '.join(str(why).split())}"
-            else:
-                stack.callback(reader.close)
-                readers.append(reader)
-                break
-        else:
-            notes.append(cause)
-    if not readers:
-        raise ValueError(
-            f"{path} cannot be read as a bag: {' '.join(str(error).split()) or 'damaged'}"
-            + (f"; {'; '.join(notes)}" if notes else "")
-        )
-    left = f"; left out: {'; '.join(notes)}" if notes else ""
-    return Bag(path, readers, [f"unfinished bag, read without its index{left}"])
-
-
-def _natural(path: Path) -> tuple[int, str]:
-    """bag_2 before bag_10."""
-    return len(path.name), path.name
-
-
-class _Unfinished(McapReader):
-    """An MCAP file whose end is missing: its index is made anew from the chunks that are whole."""
-
-    def open(self) -> None:
-        self.bio = self.path.open("rb")
-        try:
-            self._index()
-        except BaseException:
-            self.close()
-            raise
-
-    def _index(self) -> None:
-        assert self.bio is not None
-        if self.bio.read(8) != b"\x89MCAP0\r\n":
-            raise ValueError("it does not begin like an MCAP file")
-        self.data_start = 8
-        places, self.data_end = _whole_records(self.bio, self.path.stat().st_size)
-        self.meta_scan()
-        self.chunks[:] = [_chunk_info(self.bio, *place) for place in places]
-        assert self.statistics is not None
-        counts = self.statistics.channel_message_counts
-        self.connections = [
-            one._replace(msgcount=counts.get(one.id, 0)) for one in self.connections
-        ]
-        for chunk in self.chunks:  # which channels a chunk holds is not known: any of them
-            chunk.channel_count.update(dict.fromkeys(self.channels, 1))
-        self.metadata = self.metadata._replace(
-            start_time=self.statistics.start_time,
-            end_time=self.statistics.end_time + 1,
-            message_count=self.statistics.message_count,
-        )
-
-
-def _whole_records(bio: Any, size: int) -> tuple[list[tuple[int, int]], int]:
-    """(offset, length) of every whole chunk, and where the last whole record ends."""
-    at, chunks = 8, []
-    while at + 9 <= size:
-        bio.seek(at)
-        kind, length = struct.unpack("<BQ", bio.read(9))
-        if length > LONGEST or at + 9 + length > size or kind in (0x0F, 0x02):
-            break
-        if kind == 0x06:
-            chunks.append((at, 9 + length))
-        at += 9 + length
-    return chunks, at
-
-
-def _chunk_info(bio: Any, offset: int, length: int) -> ChunkInfo:
-    bio.seek(offset + 9)
-    start, end, uncompressed, _ = struct.unpack("<QQQI", bio.read(28))
-    (letters,) = struct.unpack("<I", bio.read(4))
-    compression = bio.read(letters).decode()
-    (compressed,) = struct.unpack("<Q", bio.read(8))
-    return ChunkInfo(start, end, offset, length, {}, 0, compression, compressed, uncompressed, {})
 
 
 def _messages(

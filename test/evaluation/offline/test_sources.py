@@ -3,13 +3,23 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
+
 import pytest
 from recorded import CAMERA, INFO, Types, camera_lines, picture, write
+from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
+from rosbags.typesys import Stores, get_typestore
 
 from diception_ros.evaluation.offline.definitions import definition
 from diception_ros.evaluation.offline.mcap import McapFile, Topic
 from diception_ros.evaluation.offline.sources import decode, opened
 from diception_ros.evaluation.offline.summary import read_summary
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
 
 
 def images(path, reports):
@@ -47,6 +57,48 @@ def test_sqlite_without_metadata(tmp_path):
     (path / "metadata.yaml").unlink()
     found, notes = images(path, [])
     assert (len(found), len(notes)) == (3, 1)
+
+
+@pytest.mark.parametrize("kind", ["mcap", "sqlite3"])
+def test_files_that_were_packed_before_the_recorder_was_killed(tmp_path, kind):
+    """rosbag2 packs a file when it begins the next: the last one lies there as it is."""
+    types, folder = Types(), tmp_path / "bag"
+    folder.mkdir()
+    for number in (9, 10):
+        name = f"bag_{number}"
+        part = write(tmp_path / name, camera_lines(types, 3, first=3 * number), kind)
+        (file,) = (file for file in part.iterdir() if file.stem == name)
+        shutil.move(file, folder / file.name)
+    early = next(folder.glob("bag_9.*"))
+    packed = early.with_name(f"{early.name}.zstd")
+    packed.write_bytes(zstd.compress(early.read_bytes()))
+    packed.with_name(f"bag_8{early.suffix}.zstd").write_bytes(packed.read_bytes()[:-9])
+    assert len(images(folder, [])[0]) == 6  # killed while it packed: both are there
+    early.unlink()
+    found, notes = images(folder, reports := [])
+    assert [bytes(one.data) for one in found] == [picture(n).tobytes() for n in range(27, 33)]
+    assert reports == []
+    assert len(notes) == 1
+    assert f"left out: bag_8{early.suffix}.zstd: " in notes[0]
+    found, notes = images(packed, reports)
+    assert (len(found), notes, reports) == (3, (), [])
+
+
+@pytest.mark.parametrize("plugin", list(StoragePlugin))
+def test_messages_packed_one_by_one_without_metadata(tmp_path, plugin):
+    store, kind = get_typestore(Stores.ROS2_JAZZY), "sensor_msgs/msg/Image"
+    writer = Writer(tmp_path / "bag", version=9, storage_plugin=plugin)
+    writer.set_compression(CompressionMode.MESSAGE, CompressionFormat.ZSTD)
+    with writer:
+        topic = writer.add_connection(CAMERA, kind, typestore=store)
+        for line in camera_lines(Types(), 2):
+            if line.topic == CAMERA:
+                writer.write(topic, line.received, store.serialize_cdr(line.message, kind))
+    for left in ("with", "without"):
+        found, _ = images(tmp_path / "bag", reports := [])
+        assert [bytes(one.data) for one in found] == [picture(n).tobytes() for n in (0, 1)], left
+        assert reports == []
+        (tmp_path / "bag" / "metadata.yaml").unlink(missing_ok=True)
 
 
 def test_a_damaged_chunk_costs_only_itself(tmp_path):
