@@ -42,6 +42,30 @@ def test_what_can_serve_as_what(tmp_path):
     assert 2304 * 590 < camera.bytes_per_minute < 2500 * 600
 
 
+def test_a_nodes_answers_and_what_holds_no_metres_are_no_reference(bundle, tmp_path):
+    out = tmp_path / "out.mcap"
+    asked = ["--task", "depth", "--task", "entity", "--scale", "fixed:1,0.1"]
+    options = ["--camera", "/cam/image", f"--bundle={bundle}", "--device=cpu", "--keep-inputs"]
+    assert run(["bag", str(bag_of(tmp_path)), "--out", str(out), *asked, *options]) == 0
+    found = {one.name: one for one in look(out).topics}
+    assert {name for name, one in found.items() if one.use} == {"/cam/image"}
+    assert found["/diception/points"].messages == 5  # clouds in metres, but of its own making
+
+
+def test_a_disparity_image_is_no_reference(tmp_path):
+    types = Types()
+    lines = [
+        Line(topic, IMAGE, stamp_of(0), types.image(stamp_of(0), np.ones((4, 4), kind), encoding))
+        for topic, kind, encoding in (
+            ("/stereo/disparity", np.float32, "32FC1"),
+            ("/people/mask", np.uint16, "mono16"),
+            ("/stereo/depth", np.uint16, "mono16"),
+        )
+    ]
+    uses = {one.name: one.use for one in look(write(tmp_path / "bag", lines)).topics}
+    assert uses == {"/stereo/disparity": "", "/people/mask": "", "/stereo/depth": "reference"}
+
+
 def test_the_table_and_the_cost(bundle, tmp_path, capsys):
     bag = bag_of(tmp_path)
     assert run(["bag", "info", str(bag)]) == 0

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,10 +23,13 @@ from diception_ros.evaluation.offline.plan import (
     info_of,
 )
 from diception_ros.evaluation.offline.timeline import shots
+from diception_ros.ros.content import FRAME_REPORT
 from diception_ros.ros.parameters import NodeParameters
 
 SAMPLES = 10
 """Messages of a topic that are looked at for its size."""
+NO_METRES = re.compile("disparity|mask|confidence")
+"""In names of one-channel images that hold no metres, though their encoding would do."""
 TIMED = 4
 """Images answered to tell the cost, the first of which warms up."""
 
@@ -130,8 +134,15 @@ def _use(
         has = info in topics and topics[info].msgtype == CAMERA_INFO
         return "camera" if has else f"camera, without {info}: no metres"
     if one.msgtype == "sensor_msgs/msg/PointCloud2" or _is_depth(bag, one):
-        return "reference"
+        return "" if NO_METRES.search(one.name) or _is_answer(one, topics) else "reference"
     return "prompts" if one.msgtype in PROMPTS else ""
+
+
+def _is_answer(one: sources.Topic, topics: Mapping[str, sources.Topic]) -> bool:
+    """Whether it lies below a node that reported its frames: no measurement, but what it made of
+    one."""
+    nodes = [t.name.rpartition("/")[0] for t in topics.values() if t.msgtype == FRAME_REPORT]
+    return any(one.name.startswith(f"{node}/") for node in nodes)
 
 
 def _is_depth(bag: sources.Bag, one: sources.Topic) -> bool:
