@@ -58,7 +58,7 @@ ARGUMENTS = (
         "preset",
         default_value="zstd_fast",
         description="How MCAP compresses, without loss. fastwrite does not, for a busy CPU, and "
-        "leaves out the index: run 'ros2 bag convert' before reading.",
+        "leaves out the index: diception reads it as it is, others after 'ros2 bag convert'.",
         choices=["zstd_fast", "zstd_small", "fastwrite"],
     ),
     DeclareLaunchArgument(

@@ -32,6 +32,8 @@ else:
 
 Report = Callable[[str, int, str], None]
 """report(topic, time in ns, cause): something was left out."""
+SLACK = 1_000_000_000
+"""ns by which messages of an MCAP file without chunks may lie too late."""
 HEADER = "std_msgs/msg/Header"
 PACKED = b"\x28\xb5\x2f\xfd"
 """How zstd's data begins. No CDR message does."""
@@ -172,11 +174,12 @@ def _messages(
     """As the reader gives them; damage costs a chunk, or the rest of a file without chunks."""
     last = 0
     try:
-        source = (
-            _chunks(reader, connections, start, stop, report)
-            if isinstance(reader, McapReader) and reader.chunks
-            else reader.messages(connections, start, stop)
-        )
+        if not isinstance(reader, McapReader):
+            source = reader.messages(connections, start, stop)
+        elif reader.chunks:
+            source = _chunks(reader, connections, start, stop, report)
+        else:
+            source = _in_order(reader.messages_scan(connections, start, stop))
         for item in source:
             last = item[1]
             yield item
@@ -218,6 +221,27 @@ def _chunks(
     for message in heapq.merge(*wanted, key=lambda item: (item.timestamp, item.offset)):
         if message.connection is not None:
             yield message.connection, message.timestamp, message.data
+
+
+def _in_order(
+    messages: Iterator[tuple[Connection, int, bytes]],
+) -> Iterator[tuple[Connection, int, bytes]]:
+    """Of a file without chunks, in which they lie as the recorder took them from one topic after
+    another: at most SLACK late. What comes before damage is given before the damage is raised."""
+    waiting: list[tuple[int, int, Connection, bytes]] = []
+    damage: Exception | None = None
+    try:
+        for number, (connection, received, data) in enumerate(messages):
+            heapq.heappush(waiting, (received, number, connection, data))
+            while waiting[0][0] < received - SLACK:
+                time, _, owner, early = heapq.heappop(waiting)
+                yield owner, time, early
+    except Exception as error:
+        damage = error
+    for time, _, owner, early in sorted(waiting, key=lambda one: one[:2]):
+        yield owner, time, early
+    if damage is not None:
+        raise damage
 
 
 def _span(reader: Any) -> tuple[int, int]:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import shutil
+import struct
 import sys
 
 import pytest
@@ -11,6 +12,7 @@ from recorded import CAMERA, INFO, Types, camera_lines, picture, write
 from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
 from rosbags.typesys import Stores, get_typestore
 
+from diception_ros.evaluation.offline import records
 from diception_ros.evaluation.offline.definitions import definition
 from diception_ros.evaluation.offline.mcap import McapFile, Topic
 from diception_ros.evaluation.offline.sources import decode, opened
@@ -99,6 +101,41 @@ def test_messages_packed_one_by_one_without_metadata(tmp_path, plugin):
         assert [bytes(one.data) for one in found] == [picture(n).tobytes() for n in (0, 1)], left
         assert reports == []
         (tmp_path / "bag" / "metadata.yaml").unlink(missing_ok=True)
+
+
+def unchunked(path, lines):
+    """An MCAP as rosbag2's preset fastwrite leaves it: messages as they came, and no index."""
+    store, numbers = get_typestore(Stores.ROS2_JAZZY), {CAMERA: 1, INFO: 2}
+    body = [records.record(records.HEADER, records.string("ros2") + records.string("fastwrite"))]
+    for topic, kind in {(line.topic, line.msgtype) for line in lines}:
+        number = numbers[topic]
+        schema = struct.pack("<H", number) + records.string(kind) + records.string("ros2msg")
+        body.append(records.record(records.SCHEMA, schema + records.string(definition(kind)[0])))
+        channel = struct.pack("<HH", number, number) + records.string(topic)
+        channel += records.string("cdr") + records.table({"offered_qos_profiles": ""})
+        body.append(records.record(records.CHANNEL, channel))
+    for line in lines:
+        head = struct.pack("<HIQQ", numbers[line.topic], 0, line.received, line.received)
+        data = bytes(store.serialize_cdr(line.message, line.msgtype))
+        body.append(records.record(records.MESSAGE, head + data))
+    end = records.record(records.DATA_END, bytes(4)) + records.record(records.FOOTER, bytes(20))
+    path.write_bytes(records.MAGIC + b"".join(body) + end + records.MAGIC)
+    return path
+
+
+@pytest.mark.parametrize("cut", [0, 1000], ids=["whole", "killed"])
+def test_without_chunks_messages_come_in_order_all_the_same(tmp_path, cut):
+    """A recorder takes from one topic after another; its times are those of reception."""
+    lines = camera_lines(Types(), 40)
+    taken = [line for first in range(0, 80, 8) for line in reversed(lines[first : first + 8])]
+    path = unchunked(tmp_path / "bag.mcap", taken)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size - cut])
+    with opened(path) as bag:
+        reports = []
+        found = list(bag.messages({CAMERA, INFO}, lambda *one: reports.append(one)))
+    times = [raw.received for raw in found]
+    assert times == sorted(line.received for line in (taken[:-1] if cut else taken))
+    assert reports == []
 
 
 def test_a_damaged_chunk_costs_only_itself(tmp_path):
