@@ -8,6 +8,7 @@ run had come, so a run may be killed at any moment: what has been written stays 
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -26,6 +27,8 @@ TABLE = "diception"
 SLICES = "slices.json"
 """In the folder of a run on several machines: how it was cut, see distributed.py."""
 PART_BYTES = 64 * 2**20
+ROOM = PART_BYTES
+"""Bytes that are left free on the disk, so that the part in work can be ended."""
 PART_SECONDS = float(os.environ.get("DICEPTION_PART_SECONDS", "30"))
 """A kill costs at most the work of this time. The variable is for tests."""
 
@@ -83,15 +86,22 @@ class Output:
 
     def advance(self, position: Position, *, whole: bool = True) -> None:
         """All messages up to this position have been written. Ends the part when it is due. whole:
-        False in the middle of a batch, which the next run should find as it was."""
+        False in the middle of a batch, which the next run should find as it was. OSError (ENOSPC)
+        when the disk is nearly full, with all of it in whole parts."""
         self.position, self._halfway = position, False
-        file = self._file
-        if (
-            whole
-            and file is not None
-            and (file.size >= PART_BYTES or time.monotonic() - self._opened >= PART_SECONDS)
-        ):
+        if not whole or self._file is None:
+            return
+        short = shutil.disk_usage(self.folder).free < ROOM
+        late = time.monotonic() - self._opened >= PART_SECONDS
+        if short or late or self._file.size >= PART_BYTES:
             self.end_part()
+        if short:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.folder))
+
+    @property
+    def safe(self) -> Position:
+        """The position up to which all is in whole parts."""
+        return self._written
 
     def end_part(self) -> None:
         """What has been written is safe from now on. A part that holds half a frame is dropped: its

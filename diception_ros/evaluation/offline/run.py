@@ -122,7 +122,7 @@ class Run:
         self._looked, self._answered = output.position.looked, output.position.answered
         started = time.monotonic() - output.position.seconds
         try:
-            with told_when_full(output.out, lambda: output.position.answered):
+            with told_when_full(output.out, lambda: output.safe.answered):
                 for part in slices:
                     if part.bag >= output.position.bag:
                         self._bag(part, output, started)

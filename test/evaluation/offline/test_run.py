@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import errno
 from itertools import count
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -288,11 +289,24 @@ def test_a_full_disk_is_one_line_and_nothing_written_is_lost(go, out, tmp_path, 
         close(self, metadata)
 
     monkeypatch.setattr(McapFile, "close", full)
-    with pytest.raises(DiskFullError, match=r"is full after 4 images: the parts in .* are whole"):
+    with pytest.raises(DiskFullError, match=r"is full after 3 images: the parts in .* are whole"):
         go(bag)
     parts = sorted(tmp_path.glob("out.mcap.parts/*"))
     assert [len(read(part)[DISPARITY]) for part in parts] == [1, 1, 1]
     monkeypatch.setattr(McapFile, "close", close)
+    summary, _ = go(bag, resume=True)
+    assert (summary.answered, len(read(out)[DISPARITY])) == (6, 6)
+
+
+def test_a_nearly_full_disk_has_room_for_the_part_in_work(go, out, tmp_path, monkeypatch):
+    bag = write(tmp_path / "bag", camera_lines(Types(), 6))
+    free = (room for room in (2 * output.ROOM, output.ROOM, output.ROOM - 1))
+    with monkeypatch.context() as patch:
+        patch.setattr(output.shutil, "disk_usage", lambda _: SimpleNamespace(free=next(free, 0)))
+        with pytest.raises(DiskFullError, match="is full after 3 images"):
+            go(bag)
+    (part,) = tmp_path.glob("out.mcap.parts/*")
+    assert len(read(part)[DISPARITY]) == 3
     summary, _ = go(bag, resume=True)
     assert (summary.answered, len(read(out)[DISPARITY])) == (6, 6)
 
