@@ -3,16 +3,21 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from rosbags.highlevel import AnyReader, AnyReaderError
+from rosbags.typesys import Stores, get_types_from_msg, get_typestore
+from rosbags.typesys.store import Typestore
 
 from diception_ros.evaluation.offline.definitions import typestore
+from diception_ros.evaluation.offline.sources import HEADER, Bag, Raw, Topic, decode, opened
 
 ENCODINGS = {
     "rgb8": ("u1", 3),
@@ -25,39 +30,95 @@ ENCODINGS = {
 
 @dataclass(frozen=True)
 class Recorded:
-    """One message. stamp: of its header, received: by the recorder; both in nanoseconds."""
+    """One message, or why there is none. stamp: of its header, received: by the recorder; both in
+    nanoseconds."""
 
     topic: str
     stamp: int
     received: int
-    message: Any
+    raw: Raw | str
+    store: Typestore
+
+    @cached_property
+    def message(self) -> Any:
+        """ValueError where it is damaged or its type is not known."""
+        if isinstance(self.raw, str):
+            raise ValueError(self.raw)
+        return decode(self.raw, self.store)
 
 
 def read_messages(bag: Path, topics: Collection[str] | None = None) -> Iterator[Recorded]:
-    """The messages that have a header, in the order of recording; None means every topic.
-    ValueError if the folder is no bag.
+    """The messages that have a header, in the order of recording; None means every topic. What
+    cannot be read of a bag comes among them, under one of the topics. ValueError if the folder is
+    no bag.
     """
-    try:
-        with AnyReader([bag], default_typestore=typestore()) as reader:
-            chosen = [c for c in reader.connections if topics is None or c.topic in topics]
-            # rosbags takes an empty choice for no choice.
-            for connection, received, data in reader.messages(chosen) if chosen else ():
-                message = reader.deserialize(data, connection.msgtype)
-                header = getattr(message, "header", None)
-                if header is not None:
-                    stamp = header.stamp.sec * 1_000_000_000 + header.stamp.nanosec
-                    yield Recorded(connection.topic, stamp, received, message)
-    except (AnyReaderError, FileNotFoundError) as error:
-        raise ValueError(f"{bag} cannot be read as a bag: {error}") from error
+    left_out: list[Recorded] = []
+
+    def report(topic: str, time: int, cause: str) -> None:
+        left_out.append(Recorded(topic, time, time, cause, typestore()))
+
+    with _opened(bag) as found:
+        stores = {
+            one.name: _store(one)
+            for one in found.topics.values()
+            if (topics is None or one.name in topics) and _has_header(one.msgtype, _store(one))
+        }
+        for note in found.notes if stores else ():
+            report(min(stores), found.span[0], note)
+        for raw in found.messages(stores, report):
+            yield from left_out
+            left_out.clear()
+            store = stores[raw.topic]
+            yield Recorded(raw.topic, _stamp(raw, store), raw.received, raw, store)
+        yield from left_out
 
 
 def count_messages(bag: Path) -> dict[str, int]:
     """Messages per topic, from the bag's index. ValueError if the folder is no bag."""
+    with _opened(bag) as found:
+        return {one.name: one.messages for one in found.topics.values()}
+
+
+@contextmanager
+def _opened(bag: Path) -> Iterator[Bag]:
+    if not bag.exists():
+        raise ValueError(f"{bag} cannot be read as a bag: it does not exist")
+    with opened(bag) as found:
+        yield found
+
+
+def _store(topic: Topic) -> Typestore:
+    """With the topic's type as its bag defines it, which another version of a package may have
+    recorded. (Messages of ROS 1 come as ROS 2's.)"""
+    return typestore() if topic.ros1 else _defined(topic.msgtype, topic.definition)
+
+
+@cache
+def _defined(msgtype: str, definition: str) -> Typestore:
+    """This package's types where there is no definition, or none in the form of .msg files."""
+    store = get_typestore(Stores.EMPTY)
     try:
-        with AnyReader([bag], default_typestore=typestore()) as reader:
-            return {c.topic: c.msgcount for c in sorted(reader.connections, key=lambda c: c.topic)}
-    except (AnyReaderError, FileNotFoundError) as error:
-        raise ValueError(f"{bag} cannot be read as a bag: {error}") from error
+        store.register(get_types_from_msg(definition, msgtype))
+    except Exception:  # rosbags' parser raises its own
+        return typestore()
+    return store if msgtype in store.types else typestore()
+
+
+def _has_header(msgtype: str, store: Typestore) -> bool:
+    """Whether a type begins with a header; a type that is not known is left to its reader."""
+    if msgtype not in store.types:
+        return True
+    fields = store.fielddefs[msgtype][1]
+    return bool(fields) and fields[0][1][1] == HEADER
+
+
+def _stamp(raw: Raw, store: Typestore) -> int:
+    """Of the header, read without the rest; the time of reception where the message is too short
+    or no header is known to be there."""
+    if len(raw.data) < 12 or raw.msgtype not in store.types:
+        return raw.received
+    seconds, rest = struct.unpack_from("<iI" if raw.data[1] & 1 else ">iI", raw.data, 4)
+    return int(seconds) * 1_000_000_000 + int(rest)
 
 
 def image_array(message: Any) -> npt.NDArray[Any]:

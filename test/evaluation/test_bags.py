@@ -4,7 +4,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from rosbags.rosbag2 import StoragePlugin, Writer
-from rosbags.typesys import Stores, get_typestore
+from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
 from diception_ros.evaluation.bags import count_messages, image_array, read_messages
 
@@ -76,6 +76,59 @@ def test_what_is_no_bag_is_named(tmp_path):
         list(read_messages(tmp_path / "absent"))
     with pytest.raises(ValueError, match="cannot be read as a bag"):
         count_messages(tmp_path / "absent")
+
+
+def test_a_damaged_message_costs_only_itself(tmp_path):
+    types, kind = get_typestore(Stores.ROS2_JAZZY), "sensor_msgs/msg/CameraInfo"
+    header = types.types["std_msgs/msg/Header"](
+        types.types["builtin_interfaces/msg/Time"](2, 5), "frame"
+    )
+    data = bytes(types.serialize_cdr(_camera_info(types, header), kind))
+    with Writer(tmp_path / "bag", version=9, storage_plugin=StoragePlugin.MCAP) as writer:
+        connection = writer.add_connection("/a", kind, typestore=types)
+        for at, part in enumerate((data, data[:50], data[:7], data), 7):
+            writer.write(connection, at, part)
+    found = list(read_messages(tmp_path / "bag"))
+    assert [(one.stamp, one.received) for one in found] == [
+        (2_000_000_005, 7),
+        (2_000_000_005, 8),
+        (9, 9),
+        (2_000_000_005, 10),
+    ]
+    assert [found[number].message.height for number in (0, 3)] == [3, 3]
+    for number, size in ((1, 50), (2, 7)):
+        with pytest.raises(ValueError, match=f"damaged {kind} of {size} bytes"):
+            _ = found[number].message
+
+
+def test_an_unfinished_bag_is_read_and_said_to_be(tmp_path):
+    types, kind = get_typestore(Stores.ROS2_JAZZY), "sensor_msgs/msg/CameraInfo"
+    header = types.types["std_msgs/msg/Header"](
+        types.types["builtin_interfaces/msg/Time"](2, 5), "frame"
+    )
+    with Writer(tmp_path / "bag", version=9, storage_plugin=StoragePlugin.MCAP) as writer:
+        connection = writer.add_connection("/a", kind, typestore=types)
+        writer.write(connection, 7, types.serialize_cdr(_camera_info(types, header), kind))
+    (tmp_path / "bag" / "metadata.yaml").unlink()
+    assert count_messages(tmp_path / "bag") == {"/a": 1}
+    note, only = read_messages(tmp_path / "bag", {"/a"})
+    assert (only.stamp, only.message.width) == (2_000_000_005, 4)
+    with pytest.raises(ValueError, match="unfinished bag, read without its index"):
+        _ = note.message
+
+
+def test_types_are_what_the_bag_says_they_are(tmp_path):
+    """Another version of this package may have recorded it."""
+    kind, types = "diception_ros/msg/PointPrompts", get_typestore(Stores.ROS2_JAZZY)
+    types.register(get_types_from_msg("std_msgs/Header header\nfloat32[] old\n", kind))
+    time = types.types["builtin_interfaces/msg/Time"](3, 1)
+    header = types.types["std_msgs/msg/Header"](time, "frame")
+    message = types.types[kind](header, np.array([1, 2], np.float32))
+    with Writer(tmp_path / "bag", version=9, storage_plugin=StoragePlugin.MCAP) as writer:
+        connection = writer.add_connection("/p", kind, typestore=types)
+        writer.write(connection, 7, types.serialize_cdr(message, kind))
+    (only,) = read_messages(tmp_path / "bag")
+    assert (only.stamp, list(only.message.old)) == (3_000_000_001, [1, 2])
 
 
 def _camera_info(types, header):

@@ -21,6 +21,7 @@ from rosbags.rosbag2 import Reader as Reader2
 from rosbags.rosbag2.reader import DirectoryReader
 from rosbags.rosbag2.storage_mcap import MAXSIZE, ChunkInfo, McapReader, msgsrc
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
+from rosbags.typesys.store import Typestore
 
 from diception_ros.evaluation.offline.definitions import typestore
 from diception_ros.evaluation.offline.unfinished import salvaged
@@ -60,13 +61,15 @@ class Raw:
     data: bytes | memoryview
 
 
-def decode(raw: Raw) -> Any:
-    """The message. ValueError when its type is unknown or its bytes are too few."""
-    if raw.msgtype not in typestore().types:
+def decode(raw: Raw, store: Typestore | None = None) -> Any:
+    """The message, by the types of this package's ROS unless a store has others. ValueError when
+    its type is unknown or its bytes are too few."""
+    store = store or typestore()
+    if raw.msgtype not in store.types:
         raise ValueError(f"type {raw.msgtype} is not known")
     try:
         # A copy, because the arrays of a message are views: torch wants them writable.
-        return typestore().deserialize_cdr(memoryview(bytearray(raw.data)), raw.msgtype)
+        return store.deserialize_cdr(memoryview(bytearray(raw.data)), raw.msgtype)
     except Exception as error:  # numpy, struct and rosbags each raise their own
         raise ValueError(f"damaged {raw.msgtype} of {len(raw.data)} bytes: {error}") from error
 
