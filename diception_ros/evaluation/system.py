@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -17,6 +18,7 @@ from diception_ros.evaluation.protocols.normals import angles
 
 TASK = "system"
 RECORDED = "frame reports of the recording"
+OFFLINE = "frame reports of diception bag, which no camera waited for: no latency, rate or drops"
 BETWEEN = "change between successive frames, motion included"
 VALID = "share of all pixels"
 NEXT = 0.5
@@ -29,7 +31,8 @@ Array = npt.NDArray[Any]
 @dataclass(frozen=True)
 class Report:
     """One FrameReport. stamp: of the image, ns; age_ms: of the image when its outputs were
-    published; stages: ms by name; dropped: images since the last report."""
+    published, NaN where no camera was there; stages: ms by name; dropped: images since the last
+    report."""
 
     stamp: int
     age_ms: float
@@ -52,23 +55,30 @@ def frame_name(stamp: int) -> str:
 
 
 def report_figures(reports: Sequence[Report], seed: int = 0) -> list[Figure]:
-    """Latency (mean and percentiles), rate, drops and stages; none without reports."""
-    if not reports:
-        return []
-    ordered, tally = sorted(reports, key=lambda one: one.stamp), Tally()
+    """Latency (mean and percentiles), rate, drops and stages, of a run offline only the stages;
+    none without reports."""
+    ordered, tally = _live(reports), Tally()
+    protocol = RECORDED if ordered else OFFLINE
     for one in ordered:
         name = frame_name(one.stamp)
         tally.add(Metric(TASK, RECORDED, "latency mean", "ms"), name, one.age_ms)
         tally.add(
             Metric(TASK, RECORDED, "share of images dropped"), name, one.dropped, one.dropped + 1
         )
+    for one in sorted(reports, key=lambda one: one.stamp):
         for stage, spent in one.stages.items():
-            tally.add(Metric(TASK, RECORDED, f"stage {stage}", "ms"), name, spent)
+            metric = Metric(TASK, protocol, f"stage {stage}", "ms")
+            tally.add(metric, frame_name(one.stamp), spent)
     for before, after in pairwise(ordered):
         seconds = (after.stamp - before.stamp) / 1e9
         rate = Metric(TASK, RECORDED, "rate", "Hz", HIGHER)
         tally.add(rate, frame_name(after.stamp), 1.0, seconds)
-    return [*_percentiles(ordered, seed), *tally.figures()]
+    return [*(_percentiles(ordered, seed) if ordered else ()), *tally.figures()]
+
+
+def _live(reports: Sequence[Report]) -> list[Report]:
+    """Those of a node that a camera drove, by their stamps."""
+    return sorted((one for one in reports if math.isfinite(one.age_ms)), key=lambda one: one.stamp)
 
 
 def _percentiles(reports: Sequence[Report], seed: int) -> list[Figure]:
@@ -94,9 +104,11 @@ def _percentiles(reports: Sequence[Report], seed: int) -> list[Figure]:
 
 
 def report_curves(reports: Sequence[Report]) -> dict[str, Any]:
-    """What the latency plots are drawn from."""
-    ordered = sorted(reports, key=lambda one: one.stamp)
-    first = ordered[0].stamp if ordered else 0
+    """What the latency plots are drawn from; nothing of a run offline."""
+    ordered = _live(reports)
+    if not ordered:
+        return {}
+    first = ordered[0].stamp
     return {
         "latency_ms": [one.age_ms for one in ordered],
         "seconds": [(one.stamp - first) / 1e9 for one in ordered],

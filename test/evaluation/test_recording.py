@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """A bag as the node would write it, with known errors in it, judged against topic and folder."""
 
+import math
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pytest
@@ -13,6 +16,7 @@ from diception_ros.evaluation.figures import Draws
 from diception_ros.evaluation.protocols.presets import find_preset
 from diception_ros.evaluation.recorded_truth import named_topics, stamp_of
 from diception_ros.evaluation.recording import BagPlan, evaluate_bag, is_bag
+from diception_ros.evaluation.system import Report, report_curves, report_figures
 from diception_ros.evaluation.truths import Rules
 
 MS, SECOND = 10**6, 10**9
@@ -255,3 +259,18 @@ def test_topics_and_folders_are_told_apart(bag, tmp_path):
     assert stamp_of("a/1700000000123456789") == stamp_of("1700000000.123456789")
     assert stamp_of("1700000000_123456789") == 1700000000123456789
     assert (stamp_of("frame1"), stamp_of("12.5")) == (None, None)
+
+
+def test_a_run_offline_has_stages_but_no_latency():
+    """diception bag reports an age that is not a number: no camera waited."""
+    stages = {"denoise": 20.0}
+    offline = [Report(n * 10**8, math.nan, stages, 0, graph=False) for n in range(3)]
+    draws = Draws({})
+    (only,) = report_figures(offline)
+    assert (only.metric.name, only.estimate(draws).value) == ("stage denoise", 20.0)
+    assert "no latency" in only.metric.protocol
+    assert report_curves(offline) == {}
+    live = [replace(one, age_ms=30.0) for one in offline]
+    figures = {one.metric.name: one.estimate(draws).value for one in report_figures(live)}
+    assert (figures["latency p50"], figures["rate"]) == (30.0, pytest.approx(10.0))
+    assert report_figures([]) == []

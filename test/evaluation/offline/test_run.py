@@ -88,6 +88,7 @@ def test_every_kind_of_bag_gives_the_same_messages(go, out, tmp_path, kind):
     assert found[DISPARITY][0].header.frame_id == "optical"
     assert image_array(found[DISPARITY][0]).shape == (24, 32)
     assert list(found[REPORT][0].tasks) == ["depth"]
+    assert np.isnan(found[REPORT][0].age_ms)
     assert not (tmp_path / "out.mcap.parts").exists()
     # the time of reception is kept, so that outputs play beside the inputs
     assert [at for at, _ in read(out)[DISPARITY]] == [stamp_of(i) + 5_000_000 for i in range(3)]
