@@ -256,6 +256,13 @@ def test_topics_and_folders_are_told_apart(bag, tmp_path):
         named_topics(["depth/image"])
     assert is_bag(bag)
     assert not is_bag(tmp_path)
+    for name in ("a_0.db3", "a_0.mcap.zstd"):  # of recorders that were killed
+        folder = tmp_path / f"of {name}"
+        folder.mkdir()
+        (folder / "photo.jpg").touch()
+        assert not is_bag(folder)
+        (folder / name).touch()
+        assert is_bag(folder)
     assert stamp_of("a/1700000000123456789") == stamp_of("1700000000.123456789")
     assert stamp_of("1700000000_123456789") == 1700000000123456789
     assert (stamp_of("frame1"), stamp_of("12.5")) == (None, None)
