@@ -11,14 +11,13 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from diception_ros.evaluation.bags import message_types, read_all, warn_once
 from diception_ros.evaluation.cloud_picture import cloud_picture, label_colours
 from diception_ros.evaluation.depth_bags import (
     CLOUD,
     COMPRESSED,
     IMAGE,
     INFO,
-    messages,
-    open_bag,
     sibling,
     stamp_of,
 )
@@ -38,18 +37,20 @@ def write_bag_page(bag: Path, out: Path) -> tuple[Path, int]:
     """Writes out/index.html; its path and the number of images shown. Colour images, colour twins,
     depth where it has no twin, and clouds; at most FRAMES moments, evenly spread.
     ValueError if the folder is no bag or holds no picture."""
-    with open_bag(bag) as reader:
-        kinds = {c.topic: str(c.msgtype) for c in reader.connections}
+    kinds = message_types(bag)
     infos = {topic for topic, kind in kinds.items() if kind == INFO}
     wanted = {topic for topic, kind in kinds.items() if kind in (IMAGE, COMPRESSED)}
     wanted -= {topic for topic in wanted if sibling(topic, TWIN) in wanted - {topic}}
     stamps = _moments(bag, wanted)
     clouds = {topic for topic, kind in kinds.items() if kind == CLOUD}
     pictures: dict[int, dict[str, Rgb]] = defaultdict(dict)
-    for topic, message in messages(bag, wanted | clouds):
+    for topic, message in read_all(bag, wanted | clouds):
         stamp = stamp_of(message.header)
         if stamp in stamps:
-            pictures[stamp] |= _pictures(topic, message, sibling(topic) in infos)
+            try:
+                pictures[stamp] |= _pictures(topic, message, sibling(topic) in infos)
+            except ValueError as error:
+                warn_once(bag, topic, str(error))
     columns = sorted({topic for found in pictures.values() for topic in found}, key=_order)
     if not columns:
         raise ValueError(f"{bag} holds no picture: expected colour images or metric depth")
@@ -62,7 +63,7 @@ def write_bag_page(bag: Path, out: Path) -> tuple[Path, int]:
 def _moments(bag: Path, topics: set[str]) -> set[int]:
     """At most FRAMES stamps of the topic with the most images, the first and last among them."""
     by_topic: dict[str, list[int]] = defaultdict(list)
-    for topic, message in messages(bag, topics):
+    for topic, message in read_all(bag, topics):
         by_topic[topic].append(stamp_of(message.header))
     known = [sorted(set(stamps)) for stamps in by_topic.values()]
     longest = max(known, key=lambda stamps: len(stamps), default=[])

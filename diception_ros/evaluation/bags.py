@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import logging
 import struct
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ from rosbags.typesys.store import Typestore
 from diception_ros.evaluation.offline.definitions import typestore
 from diception_ros.evaluation.offline.sources import HEADER, Bag, Raw, Topic, decode, opened
 
+logger = logging.getLogger(__name__)
 ENCODINGS = {
     "rgb8": ("u1", 3),
     "mono8": ("u1", 1),
@@ -73,10 +75,47 @@ def read_messages(bag: Path, topics: Collection[str] | None = None) -> Iterator[
         yield from left_out
 
 
+def read_all(bag: Path, topics: Collection[str]) -> Iterator[tuple[str, Any]]:
+    """(topic, message) of these topics in the order of recording, with a header or without. What
+    cannot be read is left out, with one warning a topic. ValueError if the folder is no bag."""
+
+    def report(topic: str, _: int, cause: str) -> None:
+        warn_once(bag, topic, cause)
+
+    with _opened(bag) as found:
+        stores = {one.name: _store(one) for one in found.topics.values() if one.name in topics}
+        for note in found.notes:
+            report("", 0, note)
+        for raw in found.messages(stores, report):
+            try:
+                message = decode(raw, stores[raw.topic])
+            except ValueError as error:
+                report(raw.topic, raw.received, str(error))
+            else:
+                yield raw.topic, message
+
+
+_WARNED: set[tuple[Path, str]] = set()
+
+
+def warn_once(bag: Path, topic: str, cause: str) -> None:
+    """A bag is read several times, and what is damaged is often damaged throughout."""
+    if (bag, topic) not in _WARNED:
+        _WARNED.add((bag, topic))
+        named = cause.startswith(topic)
+        logger.warning("%s: %s", bag if named else f"{bag}: {topic}", cause)
+
+
 def count_messages(bag: Path) -> dict[str, int]:
     """Messages per topic, from the bag's index. ValueError if the folder is no bag."""
     with _opened(bag) as found:
         return {one.name: one.messages for one in found.topics.values()}
+
+
+def message_types(bag: Path) -> dict[str, str]:
+    """Type by topic of those that hold messages. ValueError if the folder is no bag."""
+    with _opened(bag) as found:
+        return {one.name: one.msgtype for one in found.topics.values() if one.messages}
 
 
 @contextmanager

@@ -13,11 +13,10 @@ from typing import Any
 import cv2
 import numpy as np
 import numpy.typing as npt
-from rosbags.highlevel import AnyReader, AnyReaderError
 from rosbags.image import ImageError, message_to_cvimage
 from rosbags.image.image import to_cvtype
-from rosbags.typesys import Stores, get_typestore
 
+from diception_ros.evaluation.bags import message_types, read_all
 from diception_ros.geometry import Intrinsics
 from diception_ros.geometry.transforms import TransformTree
 
@@ -51,26 +50,6 @@ class DepthFrame:
     depth: npt.NDArray[np.float32]
     camera: Intrinsics
     rgb: npt.NDArray[np.uint8] | None
-
-
-def open_bag(bag: Path) -> AnyReader:
-    """A reader for MCAP and sqlite3 bags; those that hold no message definitions are read with
-    Jazzy's. Use it with `with`. ValueError if the folder is no bag."""
-    try:
-        return AnyReader([bag], default_typestore=get_typestore(Stores.ROS2_JAZZY))
-    except (AnyReaderError, FileNotFoundError) as error:
-        raise ValueError(f"{bag} cannot be read as a bag: {error}") from error
-
-
-def messages(bag: Path, topics: set[str]) -> Iterator[tuple[str, Any]]:
-    """(topic, message) in the order of recording. ValueError if the folder is no bag."""
-    try:
-        with open_bag(bag) as reader:
-            chosen = [c for c in reader.connections if c.topic in topics]
-            for connection, _, data in reader.messages(chosen) if chosen else ():
-                yield connection.topic, reader.deserialize(data, connection.msgtype)
-    except (AnyReaderError, FileNotFoundError) as error:
-        raise ValueError(f"{bag} cannot be read as a bag: {error}") from error
 
 
 def find_topics(bag: Path, depth: str = "", camera_info: str = "", picture: str = "") -> Topics:
@@ -109,7 +88,7 @@ def read_transforms(bag: Path, topics: Topics) -> TransformTree:
     """Everything on the bag's TF topics; those that end in /tf_static are valid at any time."""
     tree = TransformTree()
     names = {topic for topic, kind in topics.kinds.items() if kind == TF}
-    for topic, message in messages(bag, names):
+    for topic, message in read_all(bag, names):
         for item in message.transforms:
             offset, turn = item.transform.translation, item.transform.rotation
             tree.add(
@@ -130,7 +109,7 @@ def read_depth(bag: Path, topics: Topics) -> Iterator[DepthFrame]:
     depths: OrderedDict[int, Any] = OrderedDict()
     pictures: OrderedDict[int, Any] = OrderedDict()
     wanted = {topics.depth} | ({topics.picture} if topics.picture else set())
-    for topic, message in messages(bag, wanted):
+    for topic, message in read_all(bag, wanted):
         stamp = stamp_of(message.header)
         (depths if topic == topics.depth else pictures)[stamp] = message
         if stamp in depths and (stamp in pictures or topics.picture is None):
@@ -198,7 +177,7 @@ class _Infos:
 
     def __init__(self, bag: Path, topic: str) -> None:
         self.topic = topic
-        self._known = {stamp_of(m.header): m for _, m in messages(bag, {topic})}
+        self._known = {stamp_of(m.header): m for _, m in read_all(bag, {topic})}
         self._first = next(iter(self._known.values()), None)
 
     def at(self, stamp: int) -> Any:
@@ -224,18 +203,11 @@ def _frame(topics: Topics, message: Any, infos: _Infos, picture: Any | None) -> 
 def _first_messages(bag: Path) -> dict[str, tuple[str, Any]]:
     """Type and first message of every topic that matters here."""
     firsts: dict[str, tuple[str, Any]] = {}
-    try:
-        with open_bag(bag) as reader:
-            for connection in sorted(reader.connections, key=lambda c: c.topic):
-                if connection.msgtype not in (IMAGE, INFO, COMPRESSED, TF):
-                    continue
-                if connection.topic in firsts or not connection.msgcount:
-                    continue
-                _, _, data = next(iter(reader.messages([connection])))
-                message = reader.deserialize(data, connection.msgtype)
-                firsts[connection.topic] = (connection.msgtype, message)
-    except (AnyReaderError, FileNotFoundError) as error:
-        raise ValueError(f"{bag} cannot be read as a bag: {error}") from error
+    for topic, kind in message_types(bag).items():
+        if kind in (IMAGE, INFO, COMPRESSED, TF):
+            for _, message in read_all(bag, {topic}):
+                firsts[topic] = (kind, message)
+                break
     return firsts
 
 

@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from diception_ros.evaluation.depth_bags import INFO, TF, messages, open_bag, sibling, stamp_of
+from diception_ros.evaluation.bags import message_types, read_all
+from diception_ros.evaluation.depth_bags import INFO, TF, sibling, stamp_of
 from diception_ros.evaluation.views import (
     Depth,
     Ids,
@@ -140,12 +141,11 @@ def show_bag(bag: Path, save: Path | None = None) -> dict[str, int]:
     """Logs a whole bag; messages shown per topic. ValueError if it is no bag, shows nothing, or
     rerun-sdk is absent."""
     log = RerunLog(save)
-    with open_bag(bag) as reader:
-        kinds = {c.topic: str(c.msgtype) for c in reader.connections}
+    kinds = message_types(bag)
     log.infos |= {topic for topic, kind in kinds.items() if kind == INFO}
-    for topic, message in messages(bag, {t for t, kind in kinds.items() if kind == TF}):
+    for topic, message in read_all(bag, {t for t, kind in kinds.items() if kind == TF}):
         log.handle(topic, message)
-    for topic, message in messages(bag, {t for t, kind in kinds.items() if kind != TF}):
+    for topic, message in read_all(bag, {t for t, kind in kinds.items() if kind != TF}):
         log.handle(topic, message)
     log.close()
     if not log.counts:

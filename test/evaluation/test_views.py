@@ -65,9 +65,9 @@ def test_damaged_messages_name_their_topic(made):
 
 
 def test_a_camera_info_is_a_pinhole(moving, moving_bag):
-    from diception_ros.evaluation.depth_bags import messages
+    from diception_ros.evaluation.bags import read_all
 
-    _, message = next(messages(moving_bag(), {"/diception/depth/camera_info"}))
+    _, message = next(read_all(moving_bag(), {"/diception/depth/camera_info"}))
     found = view_of("/diception/depth/camera_info", message, False)
     fx, fy, cx, cy = moving[0][0].intrinsics
     assert isinstance(found, Intrinsics)
@@ -138,3 +138,25 @@ def test_rerun_gets_every_view_of_a_bag(moving_bag, tmp_path, capsys):
     for topic in ("/camera/image", "/diception/depth/image", "/diception/depth/camera_info"):
         assert f"{topic} 4" in said
     assert (tmp_path / "bag.rrd").stat().st_size > 20_000
+
+
+def test_a_bag_whose_recorder_was_killed_is_shown_and_mapped(moving_bag, tmp_path, caplog):
+    bag = moving_bag()
+    (file,) = bag.glob("*.mcap")
+    file.write_bytes(file.read_bytes()[:-300])  # without its end, and with it the index
+    (bag / "metadata.yaml").unlink()
+    assert run(["view", str(bag), "--html", str(tmp_path / "page")]) == 0
+    assert run(["export-cloud", str(bag), "--out", str(tmp_path / "map.ply")]) == 0
+    assert (tmp_path / "map.ply").stat().st_size > 10_000
+    said = [record.message for record in caplog.records]
+    assert said == [f"{bag}: unfinished bag, read without its index"]
+
+
+def test_a_damaged_message_is_named_and_the_rest_is_shown(made, tmp_path, caplog):
+    images = [made.image(stamp, np.zeros((6, 8, 3), np.uint8), "rgb8") for stamp in (5, 6, 7)]
+    images[1].data = images[1].data[:10]
+    items = [("/camera/image", 5 + i, image) for i, image in enumerate(images)]
+    assert run(["view", str(made.bag(tmp_path / "bag", items)), "--html", str(tmp_path)]) == 0
+    assert (tmp_path / "index.html").read_text().count("data:image/jpeg") >= 2
+    (said,) = [record.message for record in caplog.records]
+    assert said.startswith(f"{tmp_path / 'bag'}: /camera/image: image 8x6 'rgb8' with step 24")
