@@ -152,7 +152,9 @@ def _values(params: Path | None, scale: str, given: dict[str, Any]) -> tuple[dic
 def _run(work: _Work, cluster: Cluster | None, resume: bool) -> Summary:
     """In this process, or on a cluster."""
     from diception_ros.cli.inputs import parse_points
+    from diception_ros.evaluation.offline.channels import channels
     from diception_ros.evaluation.offline.distributed import DistributedRun, Job
+    from diception_ros.evaluation.offline.output import finished
     from diception_ros.evaluation.offline.run import Run, load
     from diception_ros.ros.incoming import Prompts
 
@@ -163,6 +165,8 @@ def _run(work: _Work, cluster: Cluster | None, resume: bool) -> Summary:
         if cluster is not None:
             job = Job.of(work.plan, work.values, work.tasks, prompts)
             return DistributedRun(job, cluster, screen.problem, screen.progress)(resume=resume)
+        if finished(work.plan.out, resume=resume) is None:
+            channels(work.plan, work.tasks)  # says what is missing before a model is loaded
         values = _sparing_a_core(work.values)
         engine, _ = load(values, lambda line: console.print(line, style="dim"))
         return Run(work.plan, engine, screen.problem, screen.progress, prompts)(resume=resume)

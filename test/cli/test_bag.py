@@ -93,6 +93,21 @@ def test_mistakes_are_one_line(bundle, tmp_path, capsys, arguments, words):
     assert words in error[0]
 
 
+def test_what_is_missing_is_said_before_a_model_is_loaded(bundle, tmp_path, capsys):
+    bag = write(tmp_path / "bag", camera_lines(Types(), 1))
+    out = ["--bundle", str(bundle), "--device", "cpu", "--out"]
+    (tmp_path / "there.mcap").touch()
+    for arguments, words in (
+        ([str(tmp_path / "nowhere"), *out, str(tmp_path / "a.mcap")], "no such bag"),
+        ([str(bag), "--camera", "/no", *out, str(tmp_path / "a.mcap")], "--camera /no is not in"),
+        ([str(bag), *out, str(tmp_path / "there.mcap")], "there.mcap"),
+    ):
+        assert run(["bag", *arguments]) == 2
+        error = capsys.readouterr().err
+        assert words in error
+        assert "loading" not in error
+
+
 def test_a_cluster_that_cannot_be_reached_is_one_line(bundle, tmp_path):
     pytest.importorskip("ray", reason="Ray is not installed")
     bag = write(tmp_path / "bag", camera_lines(Types(), 1))
