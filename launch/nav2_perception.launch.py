@@ -41,6 +41,12 @@ ARGUMENTS = (
         "package bond, which come with Nav2.",
     ),
     DeclareLaunchArgument(
+        "name",
+        default_value="diception",
+        description="Stays diception here, whatever is given: params_file and the topics of Nav2's "
+        "part of it say so.",
+    ),
+    DeclareLaunchArgument(
         "use_sim_time", default_value="false", description="Time from /clock (simulation, bags)."
     ),
 )

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -26,7 +27,8 @@ def demo_publish(
     check_ros()
     from diception_ros.ros import demo_publisher
 
-    with tempfile.TemporaryDirectory() as made:
+    # Ctrl-C is how it ends; ros2 launch may send that twice.
+    with suppress(KeyboardInterrupt), tempfile.TemporaryDirectory() as made:
         if frames is None:
             save_frames(demo_frames(), Path(made))
         domain = os.environ.get("ROS_DOMAIN_ID", "0")
