@@ -74,7 +74,10 @@ def offered(parameters: NodeParameters, tasks: Mapping[str, Task]) -> list[tuple
 
 class Frames:
     """Answers shots of one camera. batch: images in one pass of the engine. points: what the point
-    task is asked where the shot brings no prompts of its own."""
+    task is asked where the shot brings no prompts of its own. info_topic: of the camera's info, for
+    what is said about it."""
+
+    info_topic = "camera_info"
 
     def __init__(
         self,
@@ -227,7 +230,10 @@ class _Inputs:
     def __init__(self, frames: Frames) -> None:
         self._frames = frames
         self.camera_infos = SimpleNamespace(find=lambda _: self._shot.info, clear=lambda: None)
-        self.info_topic = "camera_info"
+
+    @property
+    def info_topic(self) -> str:
+        return self._frames.info_topic
 
     @property
     def _shot(self) -> Shot:

@@ -164,6 +164,7 @@ class Run:
     ) -> None:
         topics = self._plan.topics(bag)
         total = bag.topics[topics.camera].messages
+        frames.info_topic = topics.camera_info
         source = shots(bag, topics, self._plan.window(bag), self._report, part.first, part.last)
         for number, answer in enumerate(frames.answers(source)):
             if not number and not part.first:

@@ -208,6 +208,7 @@ def test_a_missing_camera_info_costs_the_metres_alone(go, out, tmp_path):
     assert summary.answered == 2
     assert set(read(out)) == {DISPARITY, REPORT, "/diception/depth/image_color"}
     assert ["no camera info has come" in one.cause for one in problems] == [True, True]
+    assert {one.topic for one in problems} == {INFO}
 
 
 def test_an_unreadable_bag_among_others_is_left_out(go, out, tmp_path):
