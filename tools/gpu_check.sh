@@ -9,7 +9,8 @@
 #   ENGINE_COMPILE=1 tools/gpu_check.sh results    # also the engine under torch.compile
 #
 # Leaves tests.log, embedded.log, embedded.json, sd3.log, sd3.json, options.log, options.json (and
-# sd3-compile.*) in the folder. A part that fails or takes too long does not stop the others; the status says how many.
+# sd3-compile.*) in the folder. A part that fails or takes too long does not stop the others; the
+# status says how many.
 set -u
 [ $# -eq 1 ] || { echo "usage: tools/gpu_check.sh FOLDER" >&2; exit 2; }
 mkdir -p "$1" || exit 2

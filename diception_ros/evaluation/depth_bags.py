@@ -90,14 +90,7 @@ def read_transforms(bag: Path, topics: Topics) -> TransformTree:
     names = {topic for topic, kind in topics.kinds.items() if kind == TF}
     for topic, message in read_all(bag, names):
         for item in message.transforms:
-            offset, turn = item.transform.translation, item.transform.rotation
-            tree.add(
-                item.header.frame_id.lstrip("/"),
-                item.child_frame_id.lstrip("/"),
-                (offset.x, offset.y, offset.z),
-                (turn.x, turn.y, turn.z, turn.w),
-                None if topic.endswith(STATIC) else stamp_of(item.header),
-            )
+            tree.add_stamped(item, always=topic.endswith(STATIC))
     return tree
 
 

@@ -87,14 +87,7 @@ class RerunLog:
 
     def _learn(self, topic: str, message: Any) -> None:
         for item in message.transforms:
-            offset, turn = item.transform.translation, item.transform.rotation
-            self.tree.add(
-                item.header.frame_id.lstrip("/"),
-                item.child_frame_id.lstrip("/"),
-                (offset.x, offset.y, offset.z),
-                (turn.x, turn.y, turn.z, turn.w),
-                None if topic.endswith(STATIC) else stamp_of(item.header),
-            )
+            self.tree.add_stamped(item, always=topic.endswith(STATIC))
 
     def _log(self, topic: str, header: Any, view: View) -> None:
         rerun, stamp = self._rerun, stamp_of(header)

@@ -6,6 +6,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -47,6 +48,17 @@ class TransformTree:
         else:
             self._moving[child][stamp] = (offset, turn)
             self._times.pop(child, None)
+
+    def add_stamped(self, item: Any, *, always: bool) -> None:
+        """A TransformStamped as messages hold it; always: of tf_static. ValueError as `add`."""
+        stamp, offset, turn = item.header.stamp, item.transform.translation, item.transform.rotation
+        self.add(
+            item.header.frame_id.lstrip("/"),
+            item.child_frame_id.lstrip("/"),
+            (offset.x, offset.y, offset.z),
+            (turn.x, turn.y, turn.z, turn.w),
+            None if always else int(stamp.sec) * 1_000_000_000 + int(stamp.nanosec),
+        )
 
     def forget(self, before: int | None) -> None:
         """Drops moving transforms of before a time; None: all of them."""

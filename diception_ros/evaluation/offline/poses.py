@@ -98,15 +98,8 @@ class BagTransforms:
 
     def _add(self, items: list[Any], static: bool = False) -> None:
         for item in items:
-            at = stamp_ns(item.header)
-            offset, turn = item.transform.translation, item.transform.rotation
             try:
-                self._tree.add(
-                    item.header.frame_id.lstrip("/"),
-                    item.child_frame_id.lstrip("/"),
-                    (offset.x, offset.y, offset.z),
-                    (turn.x, turn.y, turn.z, turn.w),
-                    None if static else at,
-                )
+                self._tree.add_stamped(item, always=static)
             except ValueError as error:
-                self._report(STATIC if static else MOVING, at, str(error))
+                topic = STATIC if static else MOVING
+                self._report(topic, stamp_ns(item.header), str(error))
