@@ -26,7 +26,8 @@ def render(
     first: First = 0,
     size: Size = 128,
 ) -> None:
-    """Render frames for training; from seed 10000000 on for evaluation, with held-out things."""
+    """Render frames for training: furnished, bare from seed 5000000, with things put together at
+    random from 6000000; for evaluation from 10000000 on, with things of held-out kinds."""
     from diception_ros.training.cache import fill
 
     one_thread()

@@ -26,8 +26,13 @@ def encode(vae: Autoencoder, images: torch.Tensor) -> torch.Tensor:
 
 def decode(vae: Autoencoder, latents: torch.Tensor) -> torch.Tensor:
     """Latents (B, C, h, w) -> images (B, 3, h*f, w*f) in [0, 1]."""
+    return decode_unclamped(vae, latents).clamp(0, 1)
+
+
+def decode_unclamped(vae: Autoencoder, latents: torch.Tensor) -> torch.Tensor:
+    """As decode, with what lies beyond black and white, for losses."""
     raw = latents / float(vae.config.scaling_factor) + shift(vae)
-    images: torch.Tensor = (vae.decode(raw).sample / 2 + 0.5).clamp(0, 1)
+    images: torch.Tensor = vae.decode(raw).sample / 2 + 0.5
     return images
 
 

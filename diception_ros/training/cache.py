@@ -13,13 +13,21 @@ import torch
 from rich.console import Console
 from rich.progress import track
 
-from diception_ros.training.scenes import Frame, make_frame, plain_frame, unseen_frame
+from diception_ros.training.scenes import (
+    Frame,
+    assembled_frame,
+    make_frame,
+    plain_frame,
+    unseen_frame,
+)
 
 LOG = logging.getLogger(__name__)
 SHARD = 64
 MAX_PEOPLE, KEYPOINTS = 4, 13
 PLAIN = range(5_000_000, 6_000_000)
 """Seeds of bare rooms, to begin a training with; HELD_OUT further on they are for evaluation."""
+ASSEMBLED = range(6_000_000, 7_000_000)
+"""Seeds of furnished scenes with things of no kind in them, put together at random."""
 HELD_OUT = 10_000_000
 """Seeds from here on are for evaluation only: they also show kinds of things never trained on."""
 
@@ -71,6 +79,8 @@ def frame_of(seed: int, size: int) -> Frame:
     """The frame that belongs to a seed: training's, or one of evaluation's."""
     if seed % HELD_OUT in PLAIN:
         return plain_frame(seed, size, size)
+    if seed % HELD_OUT in ASSEMBLED:
+        return assembled_frame(seed, size, size)
     make = unseen_frame if seed >= HELD_OUT else make_frame
     return make(seed, size, size)
 

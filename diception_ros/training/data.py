@@ -33,7 +33,8 @@ DARK = -0.8
 
 @dataclass(frozen=True)
 class Batch:
-    """images, targets (B, 3, H, W) float32 in [-1, 1]; points (B, 5, 2), labels (B, 5)."""
+    """images, targets (B, 3, H, W) float32 in [-1, 1]; points (B, 5, 2), labels (B, 5); bases (B,)
+    float32, see Example."""
 
     images: torch.Tensor
     targets: torch.Tensor
@@ -42,6 +43,7 @@ class Batch:
     labels: torch.Tensor
     keys: tuple[Hashable, ...]
     """Of the images, then of the targets; see Example."""
+    bases: torch.Tensor
 
 
 class Source(Protocol):
@@ -128,7 +130,8 @@ class Encoder:
         on_black = on_black.to(drawn.device)[:, None, None, None]
         weights = 1 + self.foreground * drawn * on_black
         named = (batch.prompts, batch.points, batch.labels)
-        return Encoded(images, targets, weights.to(latents.device), *named)
+        shown = batch.targets.to(latents.device), batch.bases.to(latents.device)
+        return Encoded(images, targets, weights.to(latents.device), *named, *shown)
 
     @torch.no_grad()
     def latents(self, pictures: torch.Tensor, keys: Sequence[Hashable]) -> torch.Tensor:
@@ -164,4 +167,5 @@ def collate(examples: list[Example]) -> Batch:
         torch.from_numpy(np.stack([e.points for e in examples])),
         torch.from_numpy(np.stack([e.labels for e in examples])),
         tuple(e.keys[part] for part in (0, 1) for e in examples),
+        torch.tensor([e.base for e in examples], dtype=torch.float32),
     )

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,12 +11,16 @@ import torch
 from torch import nn
 
 from diception_ros.model import Diception
+from diception_ros.model.autoencoder import decode_unclamped
+from diception_ros.tasks import TASKS, Task
+from diception_ros.training.pictures import PictureError
 
 
 @dataclass(frozen=True)
 class Encoded:
     """A batch whose images and targets (B, C, h, w) are latents; weights (B, 1, h, w) of the cells
-    in the loss; prompts B strings; points (B, 5, 2), labels (B, 5)."""
+    in the loss; prompts B strings; points (B, 5, 2), labels (B, 5); for errors of pictures also the
+    targets as pictures (B, 3, H, W) in [-1, 1] and bases (B,), see targets.Example."""
 
     images: torch.Tensor
     targets: torch.Tensor
@@ -23,6 +28,8 @@ class Encoded:
     prompts: tuple[str, ...]
     points: torch.Tensor
     labels: torch.Tensor
+    pictures: torch.Tensor | None = None
+    bases: torch.Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -39,18 +46,29 @@ class Noising:
 
 
 class Objective(nn.Module):
-    """The model inside its loss: one module to wrap for several processes."""
+    """The model inside its loss: one module to wrap for several processes.
 
-    def __init__(self, model: Diception, noising: Noising) -> None:
+    picture: weight of the decoded pictures' errors, of samples at sigma 1; see pictures.py.
+    """
+
+    def __init__(
+        self,
+        model: Diception,
+        noising: Noising,
+        picture: float = 0.0,
+        tasks: Mapping[str, Task] = TASKS,
+    ) -> None:
         super().__init__()
-        self.model, self.noising = model, noising
+        self.model, self.noising, self.picture = model, noising, picture
+        self.errors = PictureError(tasks)
         device = model.device
         self.serving = model.fixed_noise(*model.info.canvas).to(device)
         self.embeds, self.pooled = model.prompts.embeds.to(device), model.prompts.pooled.to(device)
 
     def forward(self, batch: Encoded, seed: tuple[int, ...]) -> torch.Tensor:
         """Weighted mean squared error of the velocity noise - target at
-        x = (1 - sigma) target + sigma noise, a scalar. All randomness comes from the seed.
+        x = (1 - sigma) target + sigma noise, and the pictures' errors if they have a weight, a
+        scalar. All randomness comes from the seed.
         """
         targets, count = batch.targets, len(batch.targets)
         noise, sigma, dropped = self._draw(targets, seed)
@@ -65,7 +83,13 @@ class Objective(nn.Module):
             noisy, batch.images, sigma * 1000, self.embeds[rows], self.pooled[rows], tokens
         )
         error = (predicted.float() - (noise - targets)).square()
-        return (batch.weights * error).mean()
+        loss = (batch.weights * error).mean()
+        if not self.picture or batch.pictures is None or batch.bases is None:
+            return loss
+        answers = decode_unclamped(self.model.vae, noise - predicted.float())
+        truths = batch.pictures / 2 + 0.5
+        errors = self.errors(answers, truths, prompts, batch.bases) * (sigma == 1)
+        return loss + self.picture * errors.mean()
 
     def _draw(
         self, targets: torch.Tensor, seed: tuple[int, ...]

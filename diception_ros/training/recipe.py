@@ -91,6 +91,7 @@ class Recipe:
     serving_noise: float = 0.5
     dropout: float = 0.0
     foreground: float = 0.0
+    picture: float = 0.0
     harsh: float = 0.0
     remember: int = 0
     train_points: bool = True

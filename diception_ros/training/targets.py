@@ -8,6 +8,7 @@ which is what one step would answer, is grey.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable
 from dataclasses import dataclass
 
@@ -51,6 +52,7 @@ class Example:
     """image (H, W, 3) uint8; colours (H, W, 3) float32 in [0, 1]; points (5, 2) in 0..1 in
     (row, column) order and labels (5,), unused ones (0, 0) with label 0. keys: names under which
     the latents of image and colours may be remembered, None for those that never come again.
+    base: of a disparity, see farthest_disparity; NaN where it is not known.
     """
 
     image: npt.NDArray[np.uint8]
@@ -59,6 +61,7 @@ class Example:
     points: Float
     labels: npt.NDArray[np.int64]
     keys: tuple[Hashable, Hashable] = (None, None)
+    base: float = math.nan
 
 
 def make_example(frame: Frame, task: str, rng: Rng, category: str = "") -> Example:
@@ -77,7 +80,18 @@ def make_example(frame: Frame, task: str, rng: Rng, category: str = "") -> Examp
     else:
         colours = colours_of(frame, task, category)
     prompt = TASKS[task].prompt_for(category or None)
-    return Example(frame.rgb, colours, prompt, points, labels)
+    base = farthest_disparity(frame.depth) if task == "depth" else math.nan
+    return Example(frame.rgb, colours, prompt, points, labels, base=base)
+
+
+def farthest_disparity(depth: Float) -> float:
+    """What min-max takes away: the least disparity (1 / depth) of (H, W) metres as a share of the
+    range of disparities. 0 where something is infinitely far or unknown, as disparity_from_depth
+    takes it."""
+    if not (np.isfinite(depth) & (depth > 0)).all():
+        return 0.0
+    low, high = 1 / float(depth.max()), 1 / float(depth.min())
+    return low / max(high - low, 1e-6)
 
 
 def colours_of(frame: Frame, task: str, category: str = "") -> Float:

@@ -72,7 +72,7 @@ class Trainer:
             fused=True,
         )
         self.objective, self.optimizer = self.accelerator.prepare(
-            Objective(self.model, noising), optimizer
+            Objective(self.model, noising, recipe.picture, self.tasks), optimizer
         )
         self.encoder = Encoder(self.model, recipe.foreground, recipe.remember, self.tasks)
         self.step, self.seconds = 0, 0.0

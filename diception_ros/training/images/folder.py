@@ -8,6 +8,7 @@ nearest neighbour, so that no depth, normal or id is made up; keypoints keep the
 from __future__ import annotations
 
 import logging
+import math
 from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,13 +21,23 @@ from diception_ros.evaluation.datasets.annotations import category_mask, instanc
 from diception_ros.evaluation.datasets.manifest import Coco, Files, Manifest, read_manifest
 from diception_ros.evaluation.datasets.readers import Array, as_mask, read_rgb
 from diception_ros.imaging import Canvas
-from diception_ros.tasks import TASKS, Colours, Instances, Keypoints, Mask, Normals, Task
+from diception_ros.tasks import (
+    TASKS,
+    Colours,
+    Instances,
+    Keypoints,
+    Mask,
+    Normals,
+    Task,
+    disparity_from_depth,
+)
 from diception_ros.tasks.colours import Palette
 from diception_ros.training.targets import (
     MIN_AREA,
     Example,
     draw_points,
     entity_colours,
+    farthest_disparity,
     pick_instance,
     soft,
 )
@@ -152,7 +163,9 @@ class Folder:
             points, labels = draw_points(target, rng)
         colours = self.paint(task, target, rng)
         prompt = self.known[task].prompt_for(category or None)
-        return Example(image, colours, prompt, points, labels)
+        known = getattr(self.manifest.sources[task], "target", None) is disparity_from_depth
+        base = farthest_disparity(target) if known else math.nan
+        return Example(image, colours, prompt, points, labels, base=base)
 
     def paint(self, task: str, target: Any, rng: Rng) -> Float:
         """What the network is to generate, (h, w, 3) in [0, 1]."""

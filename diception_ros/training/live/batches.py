@@ -73,17 +73,17 @@ class LiveBatches:
             for task, count in zip(shares, counts, strict=True)
             if count
         ]
-        images, targets, points, labels = (
-            torch.cat([part[i] for part in parts]) for i in range(1, 5)
+        images, targets, points, labels, bases = (
+            torch.cat([part[i] for part in parts]) for i in range(1, 6)
         )
         prompts = tuple(prompt for part in parts for prompt in part[0])
         unnamed = (None,) * (2 * recipe.batch)
-        return Batch(images * 2 - 1, targets * 2 - 1, prompts, points, labels, unnamed)
+        return Batch(images * 2 - 1, targets * 2 - 1, prompts, points, labels, unnamed, bases)
 
     def examples(
         self, task: str, count: int, weights: np.ndarray, rng: Rng
-    ) -> tuple[list[str], Tensor, Tensor, Tensor, Tensor]:
-        """Prompts, images, targets (count, 3, H, W) in 0..1, points and labels."""
+    ) -> tuple[list[str], Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """Prompts, images, targets (count, 3, H, W) in 0..1, points, labels and bases."""
         names = [""] * count
         if task == "semantic":
             names = [str(name) for name in rng.choice(NAMED, size=count)]
@@ -109,7 +109,9 @@ class LiveBatches:
         seen = self.film.jittered(image, self.recipe.harsh)
         row = TASKS.get("point" if task == SPOT else task)
         prompts = [row.prompt_for(name or None) if row else "" for name in names]
-        return prompts, seen, seen if task == COPY else colours, points, labels
+        bases = self.pool.bases[at]
+        bases = bases if task == "depth" else torch.full_like(bases, torch.nan)
+        return prompts, seen, seen if task == COPY else colours, points, labels, bases
 
     def draw(self, what: str, count: int, weights: np.ndarray, rng: Rng) -> np.ndarray:
         places = self.pool.rows(self.kinds, what, weights)

@@ -22,6 +22,13 @@ def disparity(depth: Tensor) -> Tensor:
     return ((inverse - low) / (high - low).clamp_min(1e-12)).clamp(0, 1)
 
 
+def farthest_disparity(depth: Tensor) -> Tensor:
+    """Depth (B, H, W) in metres, infinite for the sky -> (B,), see targets.farthest_disparity."""
+    inverse = (1 / depth).flatten(1)
+    low, high = inverse.amin(1), inverse.amax(1)
+    return low / (high - low).clamp_min(1e-6)
+
+
 def normal_colours(normals: Tensor) -> Tensor:
     """Unit normals (B, 3, H, W), optical frame, zero where unknown; see tasks.normal."""
     unknown = (normals == 0).all(1, keepdim=True)

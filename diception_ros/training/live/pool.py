@@ -32,6 +32,7 @@ class LivePool:
 
         self.rgb, self.normals = empty(3, side, side), empty(3, side, side)
         self.disparity = empty(side, side, dtype=torch.float16)
+        self.bases = empty(dtype=torch.float32)
         self.instances, self.categories = empty(side, side), empty(side, side)
         self.palette = empty(paint.IDS, 3, dtype=torch.float32)
         self.people = empty(4, 13, 3, dtype=torch.float32)
@@ -44,6 +45,7 @@ class LivePool:
         self.rgb[part] = (film.photograph(views.rgb) * 255).to(torch.uint8)
         self.normals[part] = (paint.normal_colours(views.normals) * 255 + 0.5).to(torch.uint8)
         self.disparity[part] = paint.disparity(views.depth).half()
+        self.bases[part] = paint.farthest_disparity(views.depth)
         self.instances[part], self.categories[part] = views.instances, views.categories
         self.palette[part], self.people[part] = paint.palette(views.instances), views.people
         named = paint.areas(views.categories, len(CATEGORIES)).cpu().numpy()

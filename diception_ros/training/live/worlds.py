@@ -12,20 +12,43 @@ from multiprocessing import get_context
 import numpy as np
 import torch
 
-from diception_ros.training.cache import KEYPOINTS, MAX_PEOPLE, PLAIN
-from diception_ros.training.scenes import Camera, World, sample_camera, sample_world
+from diception_ros.training.cache import ASSEMBLED, KEYPOINTS, MAX_PEOPLE, PLAIN
+from diception_ros.training.scenes import (
+    Camera,
+    World,
+    assembled_scene,
+    sample_camera,
+    sample_world,
+)
+from diception_ros.training.scenes.assembled import MOST_SOLIDS
 from diception_ros.training.scenes.plain import plain_world
 from diception_ros.training.scenes.solids import Material
 
 Arrays = dict[str, np.ndarray]
 CHUNK = 64
 """Worlds that are packed and rendered together."""
-SOLIDS = 68
+SOLIDS = MOST_SOLIDS
 """Rows of a world's solids; a room holds at most 64."""
 LIGHTS, SURFACES = 2, 6
-FURNISHED_KIND, PLAIN_KIND = "furnished", "plain"
-KINDS = {FURNISHED_KIND: (0, sample_world), PLAIN_KIND: (PLAIN.start, plain_world)}
-"""Kinds of scenes: their first seed and what makes a world of a seed."""
+
+
+def furnished_scene(seed: int) -> tuple[World, Camera]:
+    world = sample_world(seed)
+    return world, sample_camera(world, seed)
+
+
+def plain_scene(seed: int) -> tuple[World, Camera]:
+    world = plain_world(seed)
+    return world, sample_camera(world, seed)
+
+
+FURNISHED_KIND, PLAIN_KIND, ASSEMBLED_KIND = "furnished", "plain", "assembled"
+KINDS = {
+    FURNISHED_KIND: (0, furnished_scene),
+    PLAIN_KIND: (PLAIN.start, plain_scene),
+    ASSEMBLED_KIND: (ASSEMBLED.start, assembled_scene),
+}
+"""Kinds of scenes: their first seed and what makes the scene of a seed."""
 
 
 def pack_world(world: World, camera: Camera) -> Arrays:
@@ -78,11 +101,10 @@ def coats(material: Material) -> list[float]:
 
 
 def pack_chunk(kind: str, number: int) -> Arrays:
-    """The worlds of CHUNK seeds of a kind, stacked; a camera looks at each."""
+    """The scenes of CHUNK seeds of a kind, stacked."""
     first, make = KINDS[kind]
     seeds = range(first + number * CHUNK, first + (number + 1) * CHUNK)
-    worlds = [make(seed) for seed in seeds]
-    return stack([pack_world(w, sample_camera(w, s)) for w, s in zip(worlds, seeds, strict=True)])
+    return stack([pack_world(*make(seed)) for seed in seeds])
 
 
 def stack(packed: Sequence[Arrays]) -> Arrays:

@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 import torch
 
+from diception_ros.training.scenes.assembled import assembled_scene
 from diception_ros.training.scenes.held_out import known_instances, unseen_scene
 from diception_ros.training.scenes.objects import CATEGORIES
 from diception_ros.training.scenes.photo import photograph
@@ -30,6 +31,7 @@ __all__ = [
     "Camera",
     "Frame",
     "World",
+    "assembled_frame",
     "known_instances",
     "make_frame",
     "plain_frame",
@@ -70,6 +72,13 @@ def plain_frame(seed: int, height: int, width: int) -> Frame:
     """A bare room with a few solids, as a camera would have taken it."""
     world = plain_world(seed)
     frame = render(world, sample_camera(world, seed), height, width)
+    return replace(frame, rgb=photograph(frame.rgb, seed))
+
+
+def assembled_frame(seed: int, height: int, width: int) -> Frame:
+    """The world of a seed with one to four things of no kind before the camera."""
+    world, camera = assembled_scene(seed)
+    frame = render(world, camera, height, width, list(photos()))
     return replace(frame, rgb=photograph(frame.rgb, seed))
 
 

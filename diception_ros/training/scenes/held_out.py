@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from itertools import pairwise
 
@@ -199,15 +199,23 @@ def unseen_scene(seed: int) -> tuple[World, Camera]:
 
 
 def add_unseen(world: World, camera: Camera, rng: Rng) -> World:
-    """The world and one to four held-out things that stand free on its floor, before the camera.
-    They are of category 0 and their instances follow the world's; fewer where there is no place.
+    """The world and one to four held-out things; see add_things."""
+    names = rng.choice(list(MODELS), int(rng.integers(1, 5)))
+    return add_things(world, camera, (MODELS[str(name)](rng) for name in names), rng)
+
+
+def add_things(
+    world: World, camera: Camera, models: Iterable[list[Solid]], rng: Rng, limit: int = 1 << 30
+) -> World:
+    """The world and the models, standing free on its floor before the camera. They are of category
+    0 and their instances follow the world's; fewer where there is no place or where the world would
+    have more than `limit` solids.
     """
     solids = list(world.solids)
     instance = known_instances(world)
-    for name in rng.choice(list(MODELS), int(rng.integers(1, 5))):
-        model = MODELS[str(name)](rng)
+    for model in models:
         reach = max(float(np.linalg.norm(s.centre[:2])) + float(s.half[:2].max()) for s in model)
-        for _ in range(PLACES):
+        for _ in range(PLACES if len(solids) + len(model) <= limit else 0):
             at = before(camera, reach, rng)
             if free(at, reach, solids, world.extent):
                 instance += 1

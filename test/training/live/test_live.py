@@ -92,6 +92,10 @@ def test_batched_targets_are_those_of_the_reference(pair: tuple[list[Frame], Vie
         for row, frame in enumerate(frames):
             off = np.abs(last(colours[row]) - targets.colours_of(frame, task))
             assert off.mean() < 2e-3, task
+    bases = paint.farthest_disparity(views.depth)
+    expected = [targets.farthest_disparity(frame.depth) for frame in frames]
+    np.testing.assert_allclose(bases.numpy(), expected, rtol=1e-3, atol=1e-5)
+    assert max(expected) > 0.05
     mask = views.instances > 0
     for row in range(len(frames)):
         white = mask[row].numpy().astype(np.float32)[..., None].repeat(3, -1)

@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How far an answer's picture is from the truth in the terms that its task is judged by.
+
+The velocity's squared error asks for the mean of all likely latents: a disparity off by a scale, or
+a mask's grey edge, costs as much as a wrong answer. One step is an ordinary forward pass, so the
+task's own error can be followed back through the decoder (Martin Garcia et al. 2024,
+arXiv 2409.11355, did so for depth and normals).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+
+from diception_ros.tasks import TASKS, Disparity, Keypoints, Mask, Normals, Task
+
+Tensor = torch.Tensor
+Error = Callable[[Tensor, Tensor, Tensor], Tensor]
+NEAR_ZERO = 0.02
+"""Disparity, as a share of the image's range, under which its logarithm goes on as a line."""
+SKY = 0.002
+"""Disparity, as a share of the image's range, under which there is nothing to compare with."""
+FEW = 0.002
+"""Share of the picture that softens the overlap of masks of a few pixels."""
+SHORTEST = 1e-2
+"""Length under which a vector's direction is not followed."""
+
+
+def error_of(task: Task | None) -> Error | None:
+    """The error of the task's answers; None for pictures that are judged by nothing better than
+    their colours, and for keypoints, of which a mean picture shows none."""
+    if task is None or task.result is Keypoints:
+        return None
+    if task.result is Disparity:
+        return disparity_error
+    if task.result is Normals:
+        return direction_error
+    return overlap_error if task.result is Mask or task.takes_category else colour_error
+
+
+class PictureError:
+    """Errors by the prompts of known tasks. (N, 3, H, W) pictures are in 0..1."""
+
+    def __init__(self, tasks: Mapping[str, Task] = TASKS) -> None:
+        self.tasks = sorted(tasks.values(), key=lambda task: -len(task.prompt))
+
+    def __call__(
+        self, answers: Tensor, truths: Tensor, prompts: Sequence[str], bases: Tensor
+    ) -> Tensor:
+        """(N,), zero for prompts without an error. bases (N,): see disparity_error."""
+        errors = torch.zeros(len(answers), device=answers.device)
+        by_error: dict[Error, list[int]] = {}
+        for row, prompt in enumerate(prompts):
+            error = error_of(next((t for t in self.tasks if prompt.startswith(t.prompt)), None))
+            if error:
+                by_error.setdefault(error, []).append(row)
+        for error, rows in by_error.items():
+            at = torch.tensor(rows, device=answers.device)
+            found = error(answers[at].float(), truths[at].float(), bases[at])
+            errors = errors.index_add(0, at, found)
+        return errors
+
+
+def colour_error(answers: Tensor, truths: Tensor, bases: Tensor) -> Tensor:
+    """Mean absolute difference of the colours in -1..1, twice where the truth is not black. Its
+    minimum is a median: one of two likely colours, where a square's is a third between them."""
+    drawn = (truths > 0.1).any(1, keepdim=True).float()
+    return (2 * (1 + drawn) * (answers - truths).abs()).mean((1, 2, 3))
+
+
+def disparity_error(answers: Tensor, truths: Tensor, bases: Tensor) -> Tensor:
+    """Mean absolute difference of the logarithms of depth, scale and shift fitted in disparity as
+    the benchmark's protocol does, and a twentieth of the colours' error, which keeps the range.
+
+    bases (N,): the farthest pixel's disparity as a share of the image's range of disparities, which
+    min-max takes away; NaN where it is not known, and then only the colours count.
+    """
+    shown, truth = answers.mean(1).flatten(1), truths.mean(1).flatten(1)
+    base = bases.nan_to_num(0.0)[:, None]
+    known = (truth + base > SKY).float()
+    total = known.sum(1, keepdim=True).clamp_min(1)
+
+    def mean(values: Tensor) -> Tensor:
+        return (values * known).sum(1, keepdim=True) / total
+
+    away, level = shown - mean(shown), mean(truth)
+    scale = mean(away * (truth - level)) / (mean(away.square()) + 1e-6)
+    fitted = scale * away + level + base
+    logs = mean((logarithm(fitted) - logarithm(truth + base)).abs())[:, 0]
+    plain = colour_error(answers, truths, bases)
+    return torch.where(bases.isnan(), plain, logs + 0.05 * plain)
+
+
+def logarithm(values: Tensor) -> Tensor:
+    """ln, and below NEAR_ZERO its tangent, so that what is fitted too far has a way back."""
+    low = (values - NEAR_ZERO) / NEAR_ZERO
+    high = (values.clamp_min(NEAR_ZERO) / NEAR_ZERO).log()
+    return torch.where(values < NEAR_ZERO, low, high)
+
+
+def direction_error(answers: Tensor, truths: Tensor, bases: Tensor) -> Tensor:
+    """Mean chord between unit vectors, 2 sin(angle / 2)."""
+    found, true = (2 * colours - 1 for colours in (answers, truths))
+    length = found.square().sum(1, keepdim=True).clamp_min(SHORTEST**2).sqrt()
+    return ((found / length - true).square().sum(1) + 1e-6).sqrt().mean((1, 2))
+
+
+def overlap_error(answers: Tensor, truths: Tensor, bases: Tensor) -> Tensor:
+    """One minus intersection over union of brightness (Rahman and Wang 2016, for grey levels), and
+    half the colours' error, which is all there is where nothing is to be found."""
+    found, true = (colours.mean(1).clamp(0, 1).flatten(1) for colours in (answers, truths))
+    few = FEW * found.shape[1]
+    shared = torch.minimum(found, true).sum(1) + few
+    either = torch.maximum(found, true).sum(1) + few
+    return 1 - shared / either + 0.5 * colour_error(answers, truths, bases)
