@@ -16,18 +16,18 @@ import numpy.typing as npt
 import torch
 
 from diception_ros.engine.adapters import Adapters, task_of
+from diception_ros.engine.asking import Asking
 from diception_ros.engine.config import EngineConfig
 from diception_ros.engine.deadline import Costs, Plan, choose
-from diception_ros.engine.jobs import Clock, Job, Options, Outcome, Settings
+from diception_ros.engine.jobs import Clock, Job, Options, Outcome
 from diception_ros.engine.naive import Naive
 from diception_ros.engine.passes import Passes
 from diception_ros.engine.pending import Pending
 from diception_ros.engine.stages import Stages, prepare
 from diception_ros.engine.transfers import Arrival
-from diception_ros.imaging import Canvas, check_rgb
+from diception_ros.imaging import Canvas
 from diception_ros.model import BundleInfo, Diception, make_sd3_sized_model
 from diception_ros.model.lora import Adapter
-from diception_ros.model.sampling import check_sigmas, default_sigmas
 from diception_ros.tasks import TASKS, Request, Result, Task
 
 logger = logging.getLogger(__name__)
@@ -39,21 +39,20 @@ Progress = Callable[[str], None]
 class Engine:
     """One loaded bundle. All methods may be called from any thread; one call runs at a time.
 
-    Over 300 lines with its docstrings: it is the whole of what callers see of the network.
+    Nearly 300 lines with its docstrings: it is the whole of what callers see of the network.
     """
 
     def __init__(self, model: Diception, config: EngineConfig, tasks: Mapping[str, Task]) -> None:
         self.config = config
         self.info: BundleInfo = model.info
-        self.tasks: dict[str, Task] = dict(tasks)
         self.canvas = Canvas(*(config.canvas or model.info.canvas))
         self._model: Diception | None = model
         prepare(model, compiled=config.compile)
         self._stages = Stages(model, config.max_batch, config.graphs)
         self._adapters = Adapters(model)
+        self._asking = Asking(model, tasks)
         self._passes = Passes(model, self._stages, self._adapters)
         self._costs = Costs()
-        self._sigmas: dict[int, tuple[float, ...]] = {}
         self._lock = threading.Lock()
         self.device_name = _device_name(model.device, model.dtype)
 
@@ -105,6 +104,11 @@ class Engine:
         return Naive(self._loaded(), self.canvas, compiled)
 
     @property
+    def tasks(self) -> dict[str, Task]:
+        """Those that can be asked for, adapters' as well, by name."""
+        return self._asking.tasks
+
+    @property
     def device(self) -> torch.device:
         return self._loaded().device
 
@@ -134,14 +138,7 @@ class Engine:
     @property
     def categories(self) -> tuple[str, ...]:
         """Categories that the semantic task can be asked for with this bundle."""
-        prefixes = [f"{task.prompt} " for task in self.tasks.values() if task.takes_category]
-        found = (
-            name[len(prefix) :]
-            for prefix in prefixes
-            for name in self.prompts
-            if name.startswith(prefix)
-        )
-        return tuple(dict.fromkeys(found))
+        return self._asking.categories
 
     @property
     def adapters(self) -> Mapping[str, Adapter]:
@@ -169,7 +166,7 @@ class Engine:
             if task.name in self.tasks:
                 raise ValueError(f"adapter '{task.name}': a task of this name is there already")
             self._adapters.add(adapter)
-            self.tasks = {**self.tasks, task.name: task}
+            self._asking.tasks = {**self.tasks, task.name: task}
         return task.name
 
     def unload_adapter(self, name: str) -> None:
@@ -177,7 +174,7 @@ class Engine:
         with self._lock:
             self._loaded()
             self._adapters.remove(name)
-            self.tasks = {key: task for key, task in self.tasks.items() if key != name}
+            self._asking.tasks = {k: task for k, task in self.tasks.items() if k != name}
 
     def set_adapter(self, name: str | None) -> None:
         """Which adapter's weights rest merged between calls, None for the bundle's own.
@@ -232,9 +229,10 @@ class Engine:
         network works while answers cross, are decoded and are published. ValueError as `run`."""
         options, clock = options or Options(), Clock(self._loaded().device)
         with self._lock, _on(self._loaded().device), torch.inference_mode():
-            jobs = self._jobs(images, requests)
+            jobs = self._asking.jobs(images, requests, self._adapters.loaded)
             plan = self._plan(jobs, options)
-            samples = self._samples(jobs, plan, options, seed, streams)
+            first = self.config.seed if seed is None else seed
+            samples = self._asking.samples(jobs, plan, options, first, streams)
             generated = Arrival(())
             if jobs:
                 generated = self._passes.generate(
@@ -253,80 +251,19 @@ class Engine:
 
     def check(self, request: Request) -> None:
         """ValueError, with what to do, if this engine cannot answer the request."""
-        prompts, task = self._loaded().prompts, self._task(request)
-        prompt = task.prompt_for(request.category)
-        if task.name not in self._adapters.loaded:
-            prompts.lookup([prompt])
+        self._loaded()
+        self._asking.check(request, self._adapters.loaded)
 
     def _loaded(self) -> Diception:
         if self._model is None:
             raise ValueError("this engine was closed: load a new one")
         return self._model
 
-    def _task(self, request: Request) -> Task:
-        if request.task not in self.tasks:
-            raise ValueError(
-                f"unknown task '{request.task}': expected one of {', '.join(self.tasks)}"
-            )
-        task = self.tasks[request.task]
-        if request.points and not task.takes_points:
-            raise ValueError(f"task '{task.name}' takes no points, got {len(request.points)}")
-        return task
-
-    def _jobs(self, images: Sequence[Image], requests: Sequence[Sequence[Request]]) -> list[Job]:
-        if len(images) != len(requests):
-            raise ValueError(f"{len(images)} images but {len(requests)} lists of requests")
-        jobs = []
-        for i, asked in enumerate(requests):
-            check_rgb(images[i])
-            for slot, request in enumerate(asked):
-                self.check(request)
-                task = self._task(request)
-                adapter = self._adapters.loaded.get(task.name)
-                jobs.append(Job(i, slot, request, task, self._settings(request, task), adapter))
-        return jobs
-
-    def _settings(self, request: Request, task: Task) -> Settings:
-        guidance = request.guidance
-        if guidance is None:
-            guidance = self.info.guidance(task.name, task.guidance)
-        if request.sigmas is not None:
-            return Settings(tuple(check_sigmas(request.sigmas)), max(1.0, guidance))
-        steps = request.steps or self.info.steps(task.name, task.steps)
-        return Settings(self._default_sigmas(steps), max(1.0, guidance))
-
-    def _default_sigmas(self, steps: int) -> tuple[float, ...]:
-        if steps not in self._sigmas:
-            self._sigmas[steps] = tuple(default_sigmas(self._loaded().scheduler, steps))
-        return self._sigmas[steps]
-
     def _plan(self, jobs: Sequence[Job], options: Options) -> Plan:
         if options.deadline_ms is None or not jobs:
             return Plan(self.canvas)
         placed = [job for job in jobs for _ in range(options.samples)]
         return choose(placed, self.canvas, self._costs, options.deadline_ms)
-
-    def _samples(
-        self,
-        jobs: Sequence[Job],
-        plan: Plan,
-        options: Options,
-        seed: int | None,
-        streams: Sequence[Hashable] | None,
-    ) -> list[Job]:
-        """Every job once per noise seed, one beside the other, with the plan's steps."""
-        first = self.config.seed if seed is None else seed
-        found = []
-        for job in jobs:
-            settings = job.settings
-            if plan.steps(settings.steps) < settings.steps:
-                settings = replace(
-                    settings, sigmas=self._default_sigmas(plan.steps(settings.steps))
-                )
-            stream = None if streams is None else streams[job.image]
-            job = replace(job, settings=settings, stream=stream)
-            found += [replace(job, sample=k, seed=first + k) for k in range(options.samples)]
-        return found
 
 
 def _bytes(module: torch.nn.Module) -> int:

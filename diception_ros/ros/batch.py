@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from diception_ros.engine import Adapter, Engine, Options, Outcome, Pending
 from diception_ros.ros.inputs import Incoming
 from diception_ros.ros.parameters import NodeParameters
-from diception_ros.ros.pipeline import Asked, Pipeline
+from diception_ros.ros.pipeline import Pipeline
+from diception_ros.ros.preparation import Asked
 from diception_ros.ros.worker import Behind
 
 logger = logging.getLogger(__name__)

@@ -9,7 +9,8 @@ from typing import Any
 from diception_ros.ros.diagnostics import Complaints, Statistics
 from diception_ros.ros.inputs import Incoming, Inputs
 from diception_ros.ros.parameters import NodeParameters
-from diception_ros.ros.pipeline import Context, Pipeline
+from diception_ros.ros.pipeline import Pipeline
+from diception_ros.ros.preparation import Context
 from diception_ros.ros.publishers import Gate, Publishers
 from diception_ros.ros.transforms import FindPose
 

@@ -25,7 +25,8 @@ from diception_ros.ros.content import FRAME_REPORT, LABEL_INFO, Content
 from diception_ros.ros.incoming import Incoming, Prompts
 from diception_ros.ros.outputs import Output, all_outputs
 from diception_ros.ros.parameters import NodeParameters
-from diception_ros.ros.pipeline import Asked, Context, Pipeline
+from diception_ros.ros.pipeline import Pipeline
+from diception_ros.ros.preparation import Asked, Context, Preparation
 from diception_ros.ros.transforms import FindPose, no_pose
 from diception_ros.tasks import Result, Task
 
@@ -93,8 +94,9 @@ class Frames:
         self._current: _Step | None = None
         self._built: list[Message] = []
         self._finishing: _Step | None = None
-        self._prepare = self._pipeline(_Inputs(self), self._complain_ahead)
-        self._finish = self._pipeline(SimpleNamespace(references=()), self._complain_behind)
+        self._prepare = Preparation(self._context(_Inputs(self), self._complain_ahead))
+        nothing = SimpleNamespace(references=())
+        self._finish = Pipeline(self._context(nothing, self._complain_behind))
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Goes on after an Answer with this state."""
@@ -123,7 +125,7 @@ class Frames:
                 before = self._prepare.epoch
                 with _guarded(step):
                     step.asked = self._prepare.prepare(incoming, self._parameters)
-                # What the preparing pipeline notices ends the past of the finishing one.
+                # What the preparation notices ends the past of the finishing one.
                 step.afresh = self._prepare.epoch != before
             if not shot.primer:
                 yield step
@@ -172,7 +174,7 @@ class Frames:
         state = self._finish.scale.state()
         return Answer(step.shot, tuple(self._built), tuple(step.problems), state)
 
-    def _pipeline(self, inputs: Any, complain: Callable[[str, str], None]) -> Pipeline:
+    def _context(self, inputs: Any, complain: Callable[[str, str], None]) -> Context:
         """The node's, with stand-ins for what it has only over DDS."""
         publishers = SimpleNamespace(
             wanted=lambda _: list(self._outputs),
@@ -197,7 +199,7 @@ class Frames:
             "say": self._say,
             "find_pose": self._find_pose,
         }
-        return Pipeline(Context(**parts))
+        return Context(**parts)
 
     def _keep(self, output: Output, contents: Sequence[Any]) -> None:
         for content in contents:

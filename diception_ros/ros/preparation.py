@@ -1,0 +1,254 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One camera's images before the engine: which are due, and what to ask about them."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+
+from diception_ros.engine import Engine
+from diception_ros.ros.answers import Frame
+from diception_ros.ros.camera import intrinsics, resized, stamp_ns
+from diception_ros.ros.images import to_rgb
+from diception_ros.ros.incoming import Incoming
+from diception_ros.ros.outputs import Output, needed_tasks
+from diception_ros.ros.parameters import NodeParameters
+from diception_ros.ros.requests import Placed, pointed, requests_for, seen
+from diception_ros.ros.stages import Stages
+from diception_ros.ros.transforms import FindPose
+from diception_ros.ros.worker import RateLimiter
+from diception_ros.tasks import Request
+
+if TYPE_CHECKING:  # at run time no ROS is needed here: diception bag works with this, too
+    from diception_ros.ros.diagnostics import Complaints, Statistics
+    from diception_ros.ros.inputs import Inputs
+    from diception_ros.ros.publishers import Gate, Publishers
+
+CLOUD = "points"
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a pipeline works with. now_ns gives the node's clock (simulated or not) in nanoseconds;
+    say logs for people."""
+
+    engine: Engine
+    inputs: Inputs
+    publishers: Publishers
+    gate: Gate
+    statistics: Statistics
+    complain: Complaints
+    find_pose: FindPose
+    now_ns: Callable[[], int]
+    say: Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A frame with what the engine is asked about it, and for which outputs."""
+
+    frame: Frame
+    tasks: tuple[str, ...]
+    wanted: tuple[Output, ...]
+    placed: tuple[Placed, ...]
+    parameters: NodeParameters
+    clock: Stages
+    epoch: int = 0
+    """Of the pipeline when it was asked."""
+
+    @property
+    def requests(self) -> list[Request]:
+        return [item.request for item in self.placed]
+
+
+class Preparation:
+    """Prepares the frames of one camera; keeps what lasts from one to the next: rates and the last
+    stamp. epoch grows when time or the images' kind jumps: what came before is of no use then."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._limiters: dict[str, RateLimiter] = defaultdict(RateLimiter)
+        self.epoch = 0
+        self._last_stamp = 0
+        self._last_format: tuple[object, ...] = ()
+
+    def prepare(self, incoming: Incoming, parameters: NodeParameters) -> Asked | None:
+        """What to ask about one image; None, and counted why, when nothing is to be asked."""
+        context, clock = self._context, Stages(incoming.received)
+        self._notice_changes(incoming)
+        with context.gate.held() as is_open:
+            wanted = context.publishers.wanted(parameters) if is_open else []
+        if not self._in_time(incoming, parameters):
+            return None
+        try:
+            with clock.stage("convert"):
+                tasks, wanted = self._due(wanted, parameters)
+                frame = self._frame(incoming, parameters) if tasks else None
+        except ValueError as error:
+            context.complain(incoming.topic, str(error))
+            context.statistics.dropped("bad input")
+            return None
+        asked = self._asked(frame, tasks, wanted, parameters, clock) if frame is not None else None
+        if asked is None:
+            context.statistics.idle()
+            return None
+        self._count_rates(asked.tasks, asked.wanted, parameters)
+        return asked
+
+    def _asked(
+        self,
+        frame: Frame,
+        tasks: Sequence[str],
+        wanted: Sequence[Output],
+        parameters: NodeParameters,
+        clock: Stages,
+    ) -> Asked | None:
+        possible = self._possible(wanted, frame)
+        needed = needed_tasks(possible, parameters)
+        due = tuple(task for task in tasks if task in needed)
+        if any(self._context.engine.tasks[task].takes_points for task in due):
+            frame = self._with_click(frame)
+        placed = tuple(self._requests(due, frame, parameters))
+        if not placed:
+            return None
+        return Asked(frame, due, tuple(possible), placed, parameters, clock, self.epoch)
+
+    def _notice_changes(self, incoming: Incoming) -> None:
+        """Time that jumps back (a bag in a loop) and a new size, encoding or frame id."""
+        message, context = incoming.message, self._context
+        stamp = stamp_ns(message.header)
+        if stamp < self._last_stamp:
+            back = (self._last_stamp - stamp) * 1e-9
+            context.say(f"{incoming.topic}: time jumped back by {back:.3f} s, starting afresh")
+            context.inputs.camera_infos.clear()
+            context.inputs.references.clear()
+            self.epoch += 1
+        self._last_stamp = stamp
+        kind = getattr(message, "encoding", None) or message.format
+        size = (getattr(message, "width", 0), getattr(message, "height", 0))
+        found = (size, kind, message.header.frame_id)
+        if self._last_format and found != self._last_format:
+            context.say(f"{incoming.topic}: images changed from {self._last_format} to {found}")
+            self.epoch += 1
+        self._last_format = found
+
+    def _in_time(self, incoming: Incoming, parameters: NodeParameters) -> bool:
+        """Whether the image is young enough and due; counts it as dropped otherwise."""
+        context = self._context
+        age = (context.now_ns() - stamp_ns(incoming.message.header)) * 1e-9
+        if 0 < parameters.max_age < age:
+            context.statistics.dropped("max_age")
+            context.complain(
+                incoming.topic,
+                f"images are {age:.3f} s old, more than max_age {parameters.max_age:g} s; for a "
+                "bag play it with --clock and set use_sim_time",
+            )
+            return False
+        if not self._limiters[""].due(parameters.max_rate):
+            context.statistics.dropped("max_rate")
+            return False
+        return True
+
+    def _due(
+        self, wanted: Sequence[Output], parameters: NodeParameters
+    ) -> tuple[list[str], list[Output]]:
+        """The tasks to compute now and the outputs left, by the rates of tasks and cloud."""
+        cloud_due = self._limiters[CLOUD].due(parameters.cloud.max_rate)
+        left = [output for output in wanted if output.topic != CLOUD or cloud_due]
+        tasks = [
+            task
+            for task in needed_tasks(left, parameters)
+            if self._limiters[f"{task}."].due(parameters.of_task(task).max_rate)
+            and self._can_ask(task, parameters)
+        ]
+        return tasks, left
+
+    def _can_ask(self, task: str, parameters: NodeParameters) -> bool:
+        kind = self._context.engine.tasks[task]
+        if kind.takes_points:
+            return self._context.inputs.prompts is not None
+        return not kind.takes_category or bool(parameters.categories)
+
+    def _count_rates(
+        self, tasks: Sequence[str], wanted: Sequence[Output], parameters: NodeParameters
+    ) -> None:
+        self._limiters[""].passed(parameters.max_rate)
+        for task in tasks:
+            self._limiters[f"{task}."].passed(parameters.of_task(task).max_rate)
+        if "depth" in tasks and any(output.topic == CLOUD for output in wanted):
+            self._limiters[CLOUD].passed(parameters.cloud.max_rate)
+
+    def _frame(self, incoming: Incoming, parameters: NodeParameters) -> Frame:
+        """The decoded image at the published size, with its camera where metres are wanted."""
+        rgb = to_rgb(incoming.message, incoming.topic)
+        height, width = rgb.shape[:2]
+        size = (parameters.output.width or width, parameters.output.height or height)
+        if size != (width, height):
+            shrinks = size[0] < width
+            how = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+            rgb = np.asarray(cv2.resize(rgb, size, interpolation=how), np.uint8)
+        inputs = self._context.inputs
+        references, prompts = tuple(inputs.references), inputs.prompts
+        frame = Frame(
+            incoming.message.header, rgb, (width, height), references=references, prompts=prompts
+        )
+        return self._with_camera(frame) if parameters.metric else frame
+
+    def _with_camera(self, frame: Frame) -> Frame:
+        inputs, complain = self._context.inputs, self._context.complain
+        info = inputs.camera_infos.find(frame.header)
+        if info is None:
+            complain(
+                inputs.info_topic,
+                "no camera info has come, so there are no metric outputs; check that it is "
+                "published beside the image",
+            )
+            return frame
+        height, width = frame.rgb.shape[:2]
+        try:
+            return replace(
+                frame,
+                camera=intrinsics(info, width, height),
+                camera_info=resized(info, frame.header, width, height),
+            )
+        except ValueError as error:
+            complain(inputs.info_topic, f"{error}; there are no metric outputs")
+            return frame
+
+    def _with_click(self, frame: Frame) -> Frame:
+        """A click in space, if there is one, as the pixel where this frame shows it."""
+        prompts, context = frame.prompts, self._context
+        if prompts is None or prompts.place is None:
+            return frame
+        info = context.inputs.camera_infos.find(frame.header)
+        try:
+            return replace(frame, prompts=seen(prompts, frame, info, context.find_pose))
+        except ValueError as error:
+            context.complain(prompts.topic, str(error))
+            return replace(frame, prompts=None)
+
+    def _possible(self, wanted: Sequence[Output], frame: Frame) -> list[Output]:
+        """Without a camera there are no metres: nothing is computed for metric topics alone."""
+        return [output for output in wanted if frame.camera is not None or not output.metric]
+
+    def _requests(
+        self, tasks: Sequence[str], frame: Frame, parameters: NodeParameters
+    ) -> list[Placed]:
+        context = self._context
+        table = [context.engine.tasks[task] for task in tasks]
+        found, prompts = requests_for(table, parameters), frame.prompts
+        kept = []
+        for item in found:
+            if not context.engine.tasks[item.request.task].takes_points:
+                kept.append(item)
+            elif prompts is not None and prompts.meant_for(frame.header.frame_id):
+                try:
+                    kept.append(pointed(item, prompts, frame))
+                except ValueError as error:
+                    context.complain(prompts.topic, str(error))
+        return kept
