@@ -40,7 +40,6 @@ HIGHEST_RANK = 128
 SMALL_WIDTH = 1024
 RATES = (3e-3, 2e-5)
 """Learning rates below SMALL_WIDTH (tuned on the embedded model) and above (the paper's)."""
-PICTURE = 2.0
 WARM_STEPS = 20
 COMPARED = 16
 """Pairs on which the known prompts are compared."""
@@ -56,9 +55,7 @@ class Adaptation:
     over the transformer's, 0.01 is 1%. minutes: ends the training earlier than `steps`. rate: None
     is by the network's width. foreground: extra weight of cells where a mask is not black, which
     most of it is. full_noise, serving_noise: see Noising; nearly all samples are what one step of
-    serving sees. picture: weight of the errors of decoded answers, see pictures.py; None is
-    PICTURE below SMALL_WIDTH and none above, where the decoder's gradients would take tens of
-    gigabytes. variants: how often every pair is encoded: as it is, then parts of it in other
+    serving sees. variants: how often every pair is encoded: as it is, then parts of it in other
     colours, and all of that mirrored.
     """
 
@@ -71,7 +68,6 @@ class Adaptation:
     foreground: float = 3.0
     full_noise: float = 0.9
     serving_noise: float = 0.9
-    picture: float | None = None
     variants: int = 16
     checkpointing: bool = False
     seed: int = 0
@@ -111,18 +107,14 @@ def adapt(
     embeds, pooled = ensure_prompt(model, pairs, task)
     layers = target_layers(model.transformer)
     base = base_sample(layers)
-    if recipe.picture is None:
-        picture = PICTURE if model.transformer.inner_dim < SMALL_WIDTH else 0.0
-        recipe = replace(recipe, picture=picture)
-    settings = (recipe.variants, recipe.foreground, recipe.seed)
-    data = encode_pairs(model, pairs, task, *settings, keep_pictures=bool(recipe.picture))
+    data = encode_pairs(model, pairs, task, recipe.variants, recipe.foreground, recipe.seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
         model.transformer.add_adapter(
             LoraConfig(r=rank, lora_alpha=rank, target_modules=list(layers))
         )
     try:
-        trained = fit(model, data, task, recipe, report)
+        trained = fit(model, data, recipe, report)
         matrices = trained_matrices(model.transformer)
     finally:
         model.transformer.unload_lora()
@@ -187,17 +179,14 @@ def nearest_prompt(model: Diception, pairs: Pairs, task: Task) -> str:
     return min(losses, key=losses.__getitem__)
 
 
-def fit(
-    model: Diception, data: Encoded, task: Task, recipe: Adaptation, report: Report
-) -> Training:
+def fit(model: Diception, data: Encoded, recipe: Adaptation, report: Report) -> Training:
     """Trains those of the transformer's parameters that ask for it, in float32."""
     parameters = [weight for weight in model.transformer.parameters() if weight.requires_grad]
     for weight in parameters:
         weight.data = weight.data.float()
     rate = recipe.rate or RATES[model.transformer.inner_dim >= SMALL_WIDTH]
     optimizer = torch.optim.AdamW(parameters, lr=rate)
-    noising = Noising(recipe.full_noise, recipe.serving_noise)
-    objective = Objective(model, noising, recipe.picture or 0.0, {task.name: task})
+    objective = Objective(model, Noising(recipe.full_noise, recipe.serving_noise))
     model.transformer.gradient_checkpointing = recipe.checkpointing
     if model.device.type == "cpu":
         write_out(model.transformer)

@@ -98,20 +98,12 @@ def read_pair(name: str, *paths: Path) -> Pair:
 
 
 def encode_pairs(
-    model: Diception,
-    pairs: Pairs,
-    task: Task,
-    variants: int,
-    foreground: float,
-    seed: int,
-    *,
-    keep_pictures: bool = False,
+    model: Diception, pairs: Pairs, task: Task, variants: int, foreground: float, seed: int
 ) -> Encoded:
     """Latents of every pair and its mirror image, `variants` times: first as it is, then varied.
-    foreground: extra weight in the loss of a mask's white cells. keep_pictures: the targets' as
-    well, as uint8 in main memory, for `take` to hand out."""
+    foreground: extra weight in the loss of a mask's white cells."""
     rng, canvas = np.random.default_rng(seed), Canvas(*model.info.canvas)
-    images, targets, weights, kept = [], [], [], []
+    images, targets, weights = [], [], []
     for image, target in zip(pairs.images, pairs.targets(task), strict=True):
         for variant in range(variants):
             shown = varied(image, target, rng) if variant else (image, target)
@@ -120,8 +112,6 @@ def encode_pairs(
             targets.append(encoded(model, asked))
             white = functional.adaptive_max_pool2d(asked[:, :1], targets[0].shape[-2:]) > 0
             weights.append(1 + foreground * white * (task.result is Mask))
-            if keep_pictures:
-                kept.append(((asked + 1) * 127.5).round().to(torch.uint8))
     count = 2 * len(images)
     return Encoded(
         torch.cat(images),
@@ -130,7 +120,6 @@ def encode_pairs(
         (task.prompt,) * count,
         torch.zeros(count, POINT_TOKENS, 2),
         torch.zeros(count, POINT_TOKENS, dtype=torch.long),
-        torch.cat(kept) if kept else None,
     )
 
 
@@ -159,9 +148,5 @@ def take(data: Encoded, rows: torch.Tensor) -> Encoded:
     """These rows of a set with one prompt."""
     parts = (data.images, data.targets, data.weights, data.points, data.labels)
     images, targets, weights, points, labels = (part[rows.to(part.device)] for part in parts)
-    named = (data.prompts[: len(rows)], points, labels)
-    if data.pictures is None:
-        return Encoded(images.float(), targets.float(), weights, *named)
-    pictures = data.pictures[rows].to(images.device).float() / 127.5 - 1
-    bases = torch.full((len(rows),), torch.nan, device=images.device)
-    return Encoded(images.float(), targets.float(), weights, *named, pictures, bases)
+    prompts = data.prompts[: len(rows)]
+    return Encoded(images.float(), targets.float(), weights, prompts, points, labels)
