@@ -16,7 +16,7 @@ import numpy.typing as npt
 from rosbags.image import ImageError, message_to_cvimage
 from rosbags.image.image import to_cvtype
 
-from diception_ros.evaluation.bags import message_types, read_all
+from diception_ros.evaluation.bags import message_types, read_all, warn_once
 from diception_ros.geometry import Intrinsics
 from diception_ros.geometry.transforms import TransformTree
 
@@ -96,9 +96,32 @@ def read_transforms(bag: Path, topics: Topics) -> TransformTree:
 
 def read_depth(bag: Path, topics: Topics) -> Iterator[DepthFrame]:
     """Depth images with their camera, each with the picture of its own stamp where there is one.
-    Those without come at the latest KEPT images later. ValueError for an encoding or a camera that
-    gives no metres, naming the topic."""
-    infos = _Infos(bag, topics.camera_info)
+    Those without come at the latest KEPT images later. What is damaged is left out, with one
+    warning a topic. ValueError, naming the topic, where no image gives metres."""
+    infos, found, cause = _Infos(bag, topics.camera_info), False, None
+    for message, picture in _paired(bag, topics):
+        rgb = None
+        try:
+            rgb = None if picture is None else colour_array(picture, topics.picture or "")
+        except ValueError as error:
+            warn_once(bag, topics.picture or "", str(error))
+        try:
+            frame = _frame(topics, message, infos, rgb)
+        except ValueError as error:
+            cause = cause or error
+            if found:
+                warn_once(bag, topics.depth, str(error))
+            continue
+        if cause and not found:
+            warn_once(bag, topics.depth, str(cause))
+        found = True
+        yield frame
+    if cause and not found:
+        raise cause
+
+
+def _paired(bag: Path, topics: Topics) -> Iterator[tuple[Any, Any | None]]:
+    """Messages of depth images, each with that of the picture of its stamp."""
     depths: OrderedDict[int, Any] = OrderedDict()
     pictures: OrderedDict[int, Any] = OrderedDict()
     wanted = {topics.depth} | ({topics.picture} if topics.picture else set())
@@ -106,13 +129,13 @@ def read_depth(bag: Path, topics: Topics) -> Iterator[DepthFrame]:
         stamp = stamp_of(message.header)
         (depths if topic == topics.depth else pictures)[stamp] = message
         if stamp in depths and (stamp in pictures or topics.picture is None):
-            yield _frame(topics, depths.pop(stamp), infos, pictures.pop(stamp, None))
+            yield depths.pop(stamp), pictures.pop(stamp, None)
         while len(pictures) > KEPT:
             pictures.popitem(last=False)
         while len(depths) > KEPT:
-            yield _frame(topics, depths.popitem(last=False)[1], infos, None)
+            yield depths.popitem(last=False)[1], None
     for message in depths.values():
-        yield _frame(topics, message, infos, None)
+        yield message, None
 
 
 def stamp_of(header: Any) -> int:
@@ -179,17 +202,16 @@ class _Infos:
         return self._known.get(stamp, self._first)
 
 
-def _frame(topics: Topics, message: Any, infos: _Infos, picture: Any | None) -> DepthFrame:
+def _frame(
+    topics: Topics, message: Any, infos: _Infos, rgb: npt.NDArray[np.uint8] | None
+) -> DepthFrame:
     depth = depth_array(message, topics.depth)
     height, width = depth.shape
     stamp = stamp_of(message.header)
     camera = camera_of(infos.at(stamp), topics.camera_info, width, height)
-    rgb = None
-    if picture is not None:
-        rgb = colour_array(picture, topics.picture or "")
-        if rgb.shape[:2] != depth.shape:
-            resized = cv2.resize(rgb, (width, height), interpolation=cv2.INTER_AREA)
-            rgb = np.asarray(resized, np.uint8)
+    if rgb is not None and rgb.shape[:2] != depth.shape:
+        resized = cv2.resize(rgb, (width, height), interpolation=cv2.INTER_AREA)
+        rgb = np.asarray(resized, np.uint8)
     return DepthFrame(stamp, message.header.frame_id.lstrip("/"), depth, camera, rgb)
 
 

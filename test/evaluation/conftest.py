@@ -121,9 +121,10 @@ def moving():
 
 @pytest.fixture
 def moving_bag(moving, tmp_path):
-    """Writes the sequence; leave: topics to leave out, encoding: of the depth."""
+    """Writes the sequence; leave: topics to leave out, encoding: of the depth, cut: topics of which
+    every image but the last lacks half of its data."""
 
-    def write(leave=(), encoding="32FC1", name="bag"):
+    def write(leave=(), encoding="32FC1", name="bag", cut=()):
         items = []
         for number, (frame, camera) in enumerate(moving):
             stamp = START + number * STEP
@@ -137,6 +138,9 @@ def moving_bag(moving, tmp_path):
                 (TF, stamp, transform(stamp, camera)),
                 (PICTURE, stamp, image(stamp, frame.rgb, "rgb8")),
             ]
+        for topic, stamp, message in items:
+            if topic in cut and stamp < START + (len(moving) - 1) * STEP:
+                message.data = message.data[: len(message.data) // 2]
         return write_bag(tmp_path / name, [item for item in items if item[0] not in leave])
 
     return write

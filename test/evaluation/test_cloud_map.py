@@ -117,6 +117,22 @@ def test_without_pictures_points_are_grey(moving_bag, tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
+    ("topic", "counted"),
+    [
+        ("/diception/depth/image", "points of 1 images"),
+        ("/camera/image", "3 images without a picture"),
+    ],
+)
+def test_damaged_images_are_left_out_with_one_line(
+    moving_bag, tmp_path, capsys, caplog, topic, counted
+):
+    bag = moving_bag(cut=[topic])
+    assert run(["export-cloud", str(bag), "--out", str(tmp_path / "map.ply")]) == 0
+    assert counted in capsys.readouterr().out
+    assert caplog.text.count(f"{topic}: image ") == 1
+
+
+@pytest.mark.parametrize(
     ("arguments", "leave", "line"),
     [
         ([], ["/diception/depth/image"], "holds no depth image with a camera_info beside it"),
