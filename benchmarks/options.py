@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """What each way of computing costs and spoils: the engine as it is, and with one thing changed.
 
-All are called in turn, on the same rendered frames. `error` is how far the generated colours are
-from the engine's own in float32, mean absolute difference in levels of 255; the first line's is
-what bfloat16 itself costs. What cannot run here is named, with its cause.
+Each is called in turn with the first, on the same rendered frames. `error` is how far the generated
+colours are from the engine's own in float32, mean absolute difference in levels of 255; the first
+line's is what bfloat16 itself costs. What cannot run here is named, with its cause.
 
     ./run python benchmarks/options.py [--sd3] [--device cuda] [--rounds 15] [--json FILE]
 """
@@ -22,6 +22,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from diffusers import AutoencoderTiny
 from diffusers.models.attention_processor import JointAttnProcessor2_0
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
@@ -39,7 +40,8 @@ FRAMES = 4
 
 @dataclass(frozen=True)
 class Option:
-    """change: of the model, after the engine has prepared it. around: every call."""
+    """change: of the model, after the engine has prepared it. around: every call. comparable:
+    whether its colours mean the same as the engine's."""
 
     name: str
     change: Callable[[Diception], object] = lambda model: None
@@ -47,6 +49,7 @@ class Option:
     graphs: bool = True
     dtype: Literal["auto", "float32"] = "auto"
     around: Callable[[], AbstractContextManager[Any]] = nullcontext
+    comparable: bool = True
 
 
 def plain_attention(model: Diception) -> None:
@@ -64,6 +67,14 @@ def contiguous(model: Diception) -> None:
 
 def channels_last(model: Diception) -> None:
     model.vae.to(memory_format=torch.channels_last)
+
+
+def tiny_decoder(model: Diception) -> None:
+    """TAESD3's architecture, which is AutoencoderTiny's default, in place of the decoder; with
+    random weights, so for its speed alone."""
+    tiny = AutoencoderTiny(latent_channels=model.vae.config.latent_channels)
+    tiny = tiny.to(model.device, model.dtype, memory_format=torch.channels_last).eval()
+    model.vae.decode = tiny.decode
 
 
 def quantized(config: str) -> Callable[[Diception], None]:
@@ -101,6 +112,7 @@ CUDA = [
     Option("without graphs", graphs=False),
     Option("q, k, v in one product", lambda model: pack(model.transformer)),
     Option("autoencoder in channels_last", channels_last),
+    Option("AutoencoderTiny's decoder", tiny_decoder, comparable=False),
     Option("torch.compile", compile=True),
     Option(
         "int8 (torchao), torch.compile", quantized("Int8DynamicActivationInt8WeightConfig"), True
@@ -141,35 +153,51 @@ Row = dict[str, Any]
 
 
 def measured(options: list[Option], model: Diception, device: str, rounds: int) -> list[Row]:
-    """A row an option. The first is what the others' times are compared with."""
+    """A row an option, after that of the engine as it is. Each is called in turn with that one, and
+    then freed: two networks of SD3's size at a time, not all."""
     frames = [frame.rgb for frame, _ in sequence(UNSEEN, FRAMES, 480, 640)]
     exact = Case(Option("", dtype="float32"), model, device)
     truths = np.stack([exact.colours(frame) for frame in frames])
     del exact
-    rows: list[Row] = [{"option": option.name} for option in options]
-    cases = []
-    for option, row in zip(options, rows, strict=True):
+    plain = Case(AS_IT_IS, model, device)
+    rows = [row_of(plain, frames, truths)]
+    for option in options:
+        torch.cuda.empty_cache()
         try:
             case = Case(option, model, device)
-            found = np.stack([case.colours(frame) for frame in frames])
+            row = row_of(case, frames, truths)
         except Exception as error:  # whatever a compiler, a kernel or a missing package says
-            row["cause"] = f"{type(error).__name__}: {error}".splitlines()[0]
+            cause = f"{type(error).__name__}: {error}".splitlines()[0]
+            rows.append({"option": option.name, "cause": cause})
             continue
-        row["error"] = 255 * float(np.abs(found - truths).mean())
-        cases.append((case, row))
-    time_by_turns(cases, frames, rounds)
+        medians = by_turns([plain, case], frames, rounds)
+        rows.append({**row, "ms": medians[1], "times": medians[1] / medians[0]})
+        rows[0].setdefault("ms", medians[0])
+        del case
     return rows
 
 
-def time_by_turns(cases: list[tuple[Case, Row]], frames: list[np.ndarray], rounds: int) -> None:
-    for case, _ in cases:
+def row_of(case: Case, frames: list[np.ndarray], truths: np.ndarray) -> Row:
+    found = np.stack([case.colours(frame) for frame in frames])
+    error = 255 * float(np.abs(found - truths).mean()) if case.option.comparable else None
+    return {"option": case.option.name, "error": error, "times": 1.0}
+
+
+def by_turns(cases: list[Case], frames: list[np.ndarray], rounds: int) -> list[float]:
+    """Median milliseconds of each."""
+    for case in cases:
         case.ms.clear()
     for turn in range(rounds):
-        for case, _ in cases:
+        for case in cases:
             case.colours(frames[turn % len(frames)])
-    for case, row in cases:
-        row["ms"] = float(np.median(case.ms))
-        row["times"] = row["ms"] / float(np.median(cases[0][0].ms))
+    return [float(np.median(case.ms)) for case in cases]
+
+
+def shown(row: Row) -> str:
+    if "cause" in row:
+        return str(row["cause"])
+    error = "not comparable" if row["error"] is None else f"{row['error']:.2f}"
+    return f"{row['ms']:8.1f} ms  {row['times']:5.2f}  error {error}"
 
 
 def main() -> None:
@@ -185,11 +213,10 @@ def main() -> None:
         model = make_sd3_sized_model(device, torch.bfloat16)
     else:
         model = Diception.load(arguments.bundle, device, torch.float32)
-    options = [AS_IT_IS, *(CPU if device.type == "cpu" else CUDA)]
+    options = CPU if device.type == "cpu" else CUDA
     rows = measured(options, model, arguments.device, arguments.rounds)
     for row in rows:
-        line = row.get("cause") or "{ms:8.1f} ms  {times:5.2f}  error {error:.2f}".format(**row)
-        print(f"{row['option']:36} {line}")
+        print(f"{row['option']:36} {shown(row)}")
     if arguments.json:
         text = json.dumps({"device": arguments.device, "torch": torch.__version__, "rows": rows})
         arguments.json.write_text(text + "\n")
