@@ -21,8 +21,8 @@ ALLOWED = {
     "cli": {"engine", "evaluation", "geometry", "imaging", "model", "ros", "tasks", "training"},
 }
 SHARED_NAMES = """answers camera cloud content filters images incoming loading messages offer
-outputs parameter_checks parameter_groups parameters pipeline requests scale spec stages transforms
-worker"""
+outputs parameter_checks parameter_groups parameters pipeline preparation requests scale spec stages
+transforms worker"""
 SHARED = {f"diception_ros.ros.{name}" for name in SHARED_NAMES.split()}
 """The part of the node that needs no ROS: `diception bag` gives bit for bit the same with it."""
 TYPES_ONLY = {f"diception_ros.ros.{name}" for name in ("diagnostics", "inputs", "publishers")}

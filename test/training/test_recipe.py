@@ -21,8 +21,9 @@ def test_the_shipped_recipes_are_read(name: str, tmp_path: Path) -> None:
     assert {task for phase in recipe.phases for task in phase.shares} == {"copy", "spot", *TASKS}
 
 
-def test_the_recipe_that_goes_on_asks_for_every_task() -> None:
-    recipe = read_recipe(FOLDER / "train_finer.yaml")
+@pytest.mark.parametrize("name", ["train_finer.yaml", "train_pictures.yaml"])
+def test_the_recipes_that_go_on_ask_for_every_task(name: str) -> None:
+    recipe = read_recipe(FOLDER / name)
     assert recipe.init is not None
     assert {task for phase in recipe.phases for task in phase.shares} == set(TASKS)
 
