@@ -160,21 +160,23 @@ def measured(options: list[Option], model: Diception, device: str, rounds: int) 
     truths = np.stack([exact.colours(frame) for frame in frames])
     del exact
     plain = Case(AS_IT_IS, model, device)
-    rows = [row_of(plain, frames, truths)]
+    rows = [row_of(plain, frames, truths) | {"ms": by_turns([plain], frames, rounds)[0]}]
     for option in options:
         torch.cuda.empty_cache()
         try:
-            case = Case(option, model, device)
-            row = row_of(case, frames, truths)
+            rows.append(beside(plain, Case(option, model, device), frames, truths, rounds))
         except Exception as error:  # whatever a compiler, a kernel or a missing package says
             cause = f"{type(error).__name__}: {error}".splitlines()[0]
             rows.append({"option": option.name, "cause": cause})
-            continue
-        medians = by_turns([plain, case], frames, rounds)
-        rows.append({**row, "ms": medians[1], "times": medians[1] / medians[0]})
-        rows[0].setdefault("ms", medians[0])
-        del case
     return rows
+
+
+def beside(
+    plain: Case, case: Case, frames: list[np.ndarray], truths: np.ndarray, rounds: int
+) -> Row:
+    row = row_of(case, frames, truths)
+    usual, ms = by_turns([plain, case], frames, rounds)
+    return {**row, "ms": ms, "times": ms / usual}
 
 
 def row_of(case: Case, frames: list[np.ndarray], truths: np.ndarray) -> Row:

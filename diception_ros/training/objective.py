@@ -20,7 +20,8 @@ from diception_ros.training.pictures import PictureError
 class Encoded:
     """A batch whose images and targets (B, C, h, w) are latents; weights (B, 1, h, w) of the cells
     in the loss; prompts B strings; points (B, 5, 2), labels (B, 5); for errors of pictures also the
-    targets as pictures (B, 3, H, W) in [-1, 1] and bases (B,), see targets.Example."""
+    targets as pictures (B, 3, H, W) in [-1, 1] and bases (B,), see targets.Example, wherever they
+    were made."""
 
     images: torch.Tensor
     targets: torch.Tensor
@@ -87,8 +88,9 @@ class Objective(nn.Module):
         if not self.picture or batch.pictures is None or batch.bases is None:
             return loss
         answers = decode_unclamped(self.model.vae, noise - predicted.float())
-        truths = batch.pictures / 2 + 0.5
-        errors = self.errors(answers, truths, prompts, batch.bases) * (sigma == 1)
+        truths = batch.pictures.to(answers.device) / 2 + 0.5
+        bases = batch.bases.to(answers.device)
+        errors = self.errors(answers, truths, prompts, bases) * (sigma == 1)
         return loss + self.picture * errors.mean()
 
     def _draw(
