@@ -8,7 +8,7 @@ in TASKS, or an entry of a YAML file (`load_tasks`).
 from diception_ros.tasks import depth, entity, normal, point, pose, semantic
 from diception_ros.tasks.coco import COCO_CATEGORIES
 from diception_ros.tasks.custom import load_tasks
-from diception_ros.tasks.depth import disparity_from_depth
+from diception_ros.tasks.depth import disparity_from_depth, farthest_disparity
 from diception_ros.tasks.types import (
     MAX_POINTS,
     Colours,
@@ -45,5 +45,6 @@ __all__ = [
     "Result",
     "Task",
     "disparity_from_depth",
+    "farthest_disparity",
     "load_tasks",
 ]

@@ -16,7 +16,15 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from diception_ros.tasks import TASKS, Instances, Keypoints, Mask, Normals, disparity_from_depth
+from diception_ros.tasks import (
+    TASKS,
+    Instances,
+    Keypoints,
+    Mask,
+    Normals,
+    disparity_from_depth,
+    farthest_disparity,
+)
 from diception_ros.training.scenes import CATEGORIES, Frame
 
 Float = npt.NDArray[np.float32]
@@ -52,7 +60,7 @@ class Example:
     """image (H, W, 3) uint8; colours (H, W, 3) float32 in [0, 1]; points (5, 2) in 0..1 in
     (row, column) order and labels (5,), unused ones (0, 0) with label 0. keys: names under which
     the latents of image and colours may be remembered, None for those that never come again.
-    base: of a disparity, see farthest_disparity; NaN where it is not known.
+    base: of a disparity, see tasks.depth.farthest_disparity; NaN where it is not known.
     """
 
     image: npt.NDArray[np.uint8]
@@ -82,16 +90,6 @@ def make_example(frame: Frame, task: str, rng: Rng, category: str = "") -> Examp
     prompt = TASKS[task].prompt_for(category or None)
     base = farthest_disparity(frame.depth) if task == "depth" else math.nan
     return Example(frame.rgb, colours, prompt, points, labels, base=base)
-
-
-def farthest_disparity(depth: Float) -> float:
-    """What min-max takes away: the least disparity (1 / depth) of (H, W) metres as a share of the
-    range of disparities. 0 where something is infinitely far or unknown, as disparity_from_depth
-    takes it."""
-    if not (np.isfinite(depth) & (depth > 0)).all():
-        return 0.0
-    low, high = 1 / float(depth.max()), 1 / float(depth.min())
-    return low / max(high - low, 1e-6)
 
 
 def colours_of(frame: Frame, task: str, category: str = "") -> Float:

@@ -11,7 +11,8 @@ import torch
 from diception_ros.evaluation.protocols.depth import align_disparity
 from diception_ros.model import Diception
 from diception_ros.model.autoencoder import decode_unclamped
-from diception_ros.tasks import TASKS, disparity_from_depth
+from diception_ros.tasks import TASKS, disparity_from_depth, farthest_disparity
+from diception_ros.training import cache
 from diception_ros.training.data import Batches, Encoder
 from diception_ros.training.objective import Encoded, Noising, Objective
 from diception_ros.training.pictures import (
@@ -22,7 +23,8 @@ from diception_ros.training.pictures import (
     overlap_error,
 )
 from diception_ros.training.recipe import Phase, Recipe
-from diception_ros.training.targets import farthest_disparity
+from diception_ros.training.scenes import plain_frame
+from diception_ros.training.targets import make_example
 from diception_ros.training.train import first_model
 
 MakeRecipe = Callable[..., Recipe]
@@ -121,6 +123,17 @@ def test_every_prompt_gets_its_tasks_error(depth: np.ndarray) -> None:
     ]
     expected = torch.tensor([*wanted, 0.0, wanted[3], 0.0])
     torch.testing.assert_close(found, expected)
+
+
+def test_an_example_of_depth_knows_what_min_max_took_away() -> None:
+    frame = plain_frame(cache.PLAIN.start, 32, 32)
+    rng = np.random.default_rng(0)
+    example = make_example(frame, "depth", rng)
+    assert example.base > 0
+    shape = example.colours[..., 0] + example.base
+    ratios = shape * frame.depth
+    np.testing.assert_allclose(ratios, ratios.mean(), rtol=1e-3)
+    assert np.isnan(make_example(frame, "normal", rng).base)
 
 
 @pytest.fixture

@@ -30,6 +30,7 @@ from diception_ros.tasks import (
     Normals,
     Task,
     disparity_from_depth,
+    farthest_disparity,
 )
 from diception_ros.tasks.colours import Palette
 from diception_ros.training.targets import (
@@ -37,7 +38,6 @@ from diception_ros.training.targets import (
     Example,
     draw_points,
     entity_colours,
-    farthest_disparity,
     pick_instance,
     soft,
 )
@@ -163,8 +163,9 @@ class Folder:
             points, labels = draw_points(target, rng)
         colours = self.paint(task, target, rng)
         prompt = self.known[task].prompt_for(category or None)
-        known = getattr(self.manifest.sources[task], "target", None) is disparity_from_depth
-        base = farthest_disparity(target) if known else math.nan
+        source = self.manifest.sources[task]
+        is_depth = isinstance(source, Files) and source.target is disparity_from_depth
+        base = farthest_disparity(target) if is_depth else math.nan
         return Example(image, colours, prompt, points, labels, base=base)
 
     def paint(self, task: str, target: Any, rng: Rng) -> Float:

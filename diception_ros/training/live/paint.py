@@ -23,7 +23,7 @@ def disparity(depth: Tensor) -> Tensor:
 
 
 def farthest_disparity(depth: Tensor) -> Tensor:
-    """Depth (B, H, W) in metres, infinite for the sky -> (B,), see targets.farthest_disparity."""
+    """Depth (B, H, W) in metres, infinite for the sky -> (B,), see tasks.depth."""
     inverse = (1 / depth).flatten(1)
     low, high = inverse.amin(1), inverse.amax(1)
     return low / (high - low).clamp_min(1e-6)

@@ -17,11 +17,10 @@ from diception_ros.training.scenes import (
     Camera,
     World,
     assembled_scene,
-    sample_camera,
-    sample_world,
+    furnished_scene,
+    plain_scene,
 )
 from diception_ros.training.scenes.assembled import MOST_SOLIDS
-from diception_ros.training.scenes.plain import plain_world
 from diception_ros.training.scenes.solids import Material
 
 Arrays = dict[str, np.ndarray]
@@ -30,18 +29,6 @@ CHUNK = 64
 SOLIDS = MOST_SOLIDS
 """Rows of a world's solids; a room holds at most 64."""
 LIGHTS, SURFACES = 2, 6
-
-
-def furnished_scene(seed: int) -> tuple[World, Camera]:
-    world = sample_world(seed)
-    return world, sample_camera(world, seed)
-
-
-def plain_scene(seed: int) -> tuple[World, Camera]:
-    world = plain_world(seed)
-    return world, sample_camera(world, seed)
-
-
 FURNISHED_KIND, PLAIN_KIND, ASSEMBLED_KIND = "furnished", "plain", "assembled"
 KINDS = {
     FURNISHED_KIND: (0, furnished_scene),

@@ -32,9 +32,12 @@ __all__ = [
     "Frame",
     "World",
     "assembled_frame",
+    "assembled_scene",
+    "furnished_scene",
     "known_instances",
     "make_frame",
     "plain_frame",
+    "plain_scene",
     "render",
     "sample_camera",
     "sample_world",
@@ -61,33 +64,41 @@ def photos() -> tuple[torch.Tensor, ...]:
     return tuple(pictures)
 
 
+def furnished_scene(seed: int) -> tuple[World, Camera]:
+    world = sample_world(seed)
+    return world, sample_camera(world, seed)
+
+
+def plain_scene(seed: int) -> tuple[World, Camera]:
+    """A bare room with a few solids."""
+    world = plain_world(seed)
+    return world, sample_camera(world, seed)
+
+
 def make_frame(seed: int, height: int, width: int) -> Frame:
     """The frame of a seed, as a camera would have taken it."""
-    world = sample_world(seed)
-    frame = render(world, sample_camera(world, seed), height, width, list(photos()))
-    return replace(frame, rgb=photograph(frame.rgb, seed))
+    return _taken(furnished_scene(seed), seed, height, width)
 
 
 def plain_frame(seed: int, height: int, width: int) -> Frame:
-    """A bare room with a few solids, as a camera would have taken it."""
-    world = plain_world(seed)
-    frame = render(world, sample_camera(world, seed), height, width)
-    return replace(frame, rgb=photograph(frame.rgb, seed))
+    """The same of a bare room."""
+    return _taken(plain_scene(seed), seed, height, width)
 
 
 def assembled_frame(seed: int, height: int, width: int) -> Frame:
     """The world of a seed with one to four things of no kind before the camera."""
-    world, camera = assembled_scene(seed)
-    frame = render(world, camera, height, width, list(photos()))
-    return replace(frame, rgb=photograph(frame.rgb, seed))
+    return _taken(assembled_scene(seed), seed, height, width)
 
 
 def unseen_frame(seed: int, height: int, width: int) -> Frame:
     """The world of a seed with one to four things of held-out kinds, at least one of them in view.
     Their instance ids are those above known_instances(sample_world(seed)).
     """
-    world, camera = unseen_scene(seed)
-    frame = render(world, camera, height, width, list(photos()))
+    return _taken(unseen_scene(seed), seed, height, width)
+
+
+def _taken(scene: tuple[World, Camera], seed: int, height: int, width: int) -> Frame:
+    frame = render(*scene, height, width, list(photos()))
     return replace(frame, rgb=photograph(frame.rgb, seed))
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+from diception_ros.tasks import farthest_disparity
 from diception_ros.training import targets
 from diception_ros.training.live import paint
 from diception_ros.training.live.batches import LiveBatches, mirrored, order
@@ -93,7 +94,7 @@ def test_batched_targets_are_those_of_the_reference(pair: tuple[list[Frame], Vie
             off = np.abs(last(colours[row]) - targets.colours_of(frame, task))
             assert off.mean() < 2e-3, task
     bases = paint.farthest_disparity(views.depth)
-    expected = [targets.farthest_disparity(frame.depth) for frame in frames]
+    expected = [farthest_disparity(frame.depth) for frame in frames]
     np.testing.assert_allclose(bases.numpy(), expected, rtol=1e-3, atol=1e-5)
     assert max(expected) > 0.05
     mask = views.instances > 0
