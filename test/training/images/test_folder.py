@@ -80,6 +80,7 @@ def test_depth_in_metres_and_in_scaled_integers_is_the_same_disparity(root: Path
     for number, tolerance in ((0, 1e-6), (1, 3e-4)):
         disparity = TASKS["depth"].decode(found[number].colours).values
         np.testing.assert_allclose(disparity, expected, atol=tolerance)
+        assert found[number].base == pytest.approx(1 / 7, abs=tolerance)
     assert folder.tasks == ("depth",) and folder.skipped == 0
     assert found[0].prompt == "[[image2depth]]" and found[0].colours.dtype == np.float32
 
@@ -90,8 +91,9 @@ def test_unknown_depth_is_that_of_the_nearest_known_pixel_and_inf_is_far(root: P
     expected = disparity_from_depth(metres).values
     metres[10:20, 4:10], metres[30:33, 40:50], metres[44, 63] = 0, np.nan, -1
     save(root / "depth/0.npy", metres)
-    colours = opened(root, depth={"folder": "depth"}).example("depth", rng()).colours
-    np.testing.assert_array_equal(colours[..., 0], expected)
+    example = opened(root, depth={"folder": "depth"}).example("depth", rng())
+    np.testing.assert_array_equal(example.colours[..., 0], expected)
+    assert example.base == 0  # something is infinitely far
     assert set(np.unique(expected)) == {0, 0.5, 1}
 
 
