@@ -14,8 +14,9 @@ import argparse
 import copy
 import json
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -77,6 +78,10 @@ def tiny_decoder(model: Diception) -> None:
     model.vae.decode = tiny.decode
 
 
+def packed(model: Diception) -> None:
+    pack(model.transformer)
+
+
 def quantized(config: str) -> Callable[[Diception], None]:
     """torchao's configuration of that name, on the products of the transformer's blocks."""
 
@@ -91,9 +96,30 @@ def quantized(config: str) -> Callable[[Diception], None]:
     return change
 
 
-def backend(one: SDPBackend) -> Option:
-    name = f"attention by {one.name.lower()}"
-    return Option(name, plain_attention, around=lambda: sdpa_kernel(one))
+def first(one: SDPBackend) -> Callable[[], AbstractContextManager[Any]]:
+    """That kernel wherever it can; the autoencoder's heads are too wide for most."""
+    order = [one, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
+    return lambda: sdpa_kernel(list(dict.fromkeys(order)), set_priority=True)
+
+
+@contextmanager
+def searched() -> Iterator[None]:
+    """cuDNN tries its algorithms for every new shape."""
+    torch.backends.cudnn.benchmark = True
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.benchmark = False
+
+
+def both(*managers: Callable[[], AbstractContextManager[Any]]) -> Callable[[], ExitStack]:
+    def entered() -> ExitStack:
+        with ExitStack() as stack:
+            for manager in managers:
+                stack.enter_context(manager())
+            return stack.pop_all()
+
+    return entered
 
 
 AS_IT_IS = Option("as it is")
@@ -108,23 +134,23 @@ CPU = [
         "int8 (torchao), torch.compile", quantized("Int8DynamicActivationInt8WeightConfig"), True
     ),
 ]
+FP8 = quantized("Float8DynamicActivationFloat8WeightConfig")
+INT8 = quantized("Int8DynamicActivationInt8WeightConfig")
+CUDNN = first(SDPBackend.CUDNN_ATTENTION)
 CUDA = [
-    Option("without graphs", graphs=False),
-    Option("q, k, v in one product", lambda model: pack(model.transformer)),
-    Option("autoencoder in channels_last", channels_last),
-    Option("AutoencoderTiny's decoder", tiny_decoder, comparable=False),
     Option("torch.compile", compile=True),
-    Option(
-        "int8 (torchao), torch.compile", quantized("Int8DynamicActivationInt8WeightConfig"), True
-    ),
-    Option(
-        "fp8 (torchao), torch.compile",
-        quantized("Float8DynamicActivationFloat8WeightConfig"),
-        True,
-    ),
-    backend(SDPBackend.FLASH_ATTENTION),
-    backend(SDPBackend.CUDNN_ATTENTION),
-    backend(SDPBackend.EFFICIENT_ATTENTION),
+    Option("torch.compile, attention by cuDNN", compile=True, around=CUDNN),
+    Option("the same, cuDNN's algorithms tried", compile=True, around=both(CUDNN, searched)),
+    Option("torch.compile, q, k, v in one product", packed, compile=True, around=CUDNN),
+    Option("fp8 (torchao), torch.compile", FP8, True, around=CUDNN),
+    Option("without graphs", graphs=False),
+    Option("attention by cuDNN", around=CUDNN),
+    Option("attention by efficient", around=first(SDPBackend.EFFICIENT_ATTENTION)),
+    Option("q, k, v in one product", packed),
+    Option("autoencoder in channels_last", channels_last),
+    Option("cuDNN's algorithms tried", around=searched),
+    Option("int8 (torchao), torch.compile", INT8, True),
+    Option("AutoencoderTiny's decoder", tiny_decoder, comparable=False),
 ]
 
 
@@ -139,20 +165,24 @@ class Case:
         self.engine = Engine(copy.deepcopy(model).to(dtype), config, TASKS)
         option.change(self.engine._loaded())
         self.option, self.ms = option, list[float]()
+        self.stages: dict[str, list[float]] = defaultdict(list)
 
     def colours(self, frame: np.ndarray) -> np.ndarray:
         """(3, H, W, 3), and the time it took is kept."""
         started = time.perf_counter()
         with self.option.around():
-            found = self.engine.begin([frame], [ASKED]).generated.arrays()
+            pending = self.engine.begin([frame], [ASKED])
+            found = pending.generated.arrays()
         self.ms.append(1000 * (time.perf_counter() - started))
+        for stage, ms in pending.clock.stages.items():
+            self.stages[stage].append(ms)
         return np.stack(found)
 
 
 Row = dict[str, Any]
 
 
-def measured(options: list[Option], model: Diception, device: str, rounds: int) -> list[Row]:
+def measured(options: list[Option], model: Diception, device: str, rounds: int) -> Iterator[Row]:
     """A row an option, after that of the engine as it is. Each is called in turn with that one, and
     then freed: two networks of SD3's size at a time, not all."""
     frames = [frame.rgb for frame, _ in sequence(UNSEEN, FRAMES, 480, 640)]
@@ -160,23 +190,22 @@ def measured(options: list[Option], model: Diception, device: str, rounds: int) 
     truths = np.stack([exact.colours(frame) for frame in frames])
     del exact
     plain = Case(AS_IT_IS, model, device)
-    rows = [row_of(plain, frames, truths) | {"ms": by_turns([plain], frames, rounds)[0]}]
+    yield row_of(plain, frames, truths) | timed([plain], frames, rounds)[0]
     for option in options:
         torch.cuda.empty_cache()
         try:
-            rows.append(beside(plain, Case(option, model, device), frames, truths, rounds))
+            yield beside(plain, Case(option, model, device), frames, truths, rounds)
         except Exception as error:  # whatever a compiler, a kernel or a missing package says
             cause = f"{type(error).__name__}: {error}".splitlines()[0]
-            rows.append({"option": option.name, "cause": cause})
-    return rows
+            yield {"option": option.name, "cause": cause}
 
 
 def beside(
     plain: Case, case: Case, frames: list[np.ndarray], truths: np.ndarray, rounds: int
 ) -> Row:
     row = row_of(case, frames, truths)
-    usual, ms = by_turns([plain, case], frames, rounds)
-    return {**row, "ms": ms, "times": ms / usual}
+    usual, own = timed([plain, case], frames, rounds)
+    return {**row, **own, "times": own["ms"] / usual["ms"]}
 
 
 def row_of(case: Case, frames: list[np.ndarray], truths: np.ndarray) -> Row:
@@ -185,21 +214,29 @@ def row_of(case: Case, frames: list[np.ndarray], truths: np.ndarray) -> Row:
     return {"option": case.option.name, "error": error, "times": 1.0}
 
 
-def by_turns(cases: list[Case], frames: list[np.ndarray], rounds: int) -> list[float]:
-    """Median milliseconds of each."""
+def timed(cases: list[Case], frames: list[np.ndarray], rounds: int) -> list[Row]:
+    """Median milliseconds of each, called in turn, and of its stages."""
     for case in cases:
         case.ms.clear()
+        case.stages.clear()
     for turn in range(rounds):
         for case in cases:
             case.colours(frames[turn % len(frames)])
-    return [float(np.median(case.ms)) for case in cases]
+    return [
+        {
+            "ms": float(np.median(case.ms)),
+            "stages": {stage: float(np.median(ms)) for stage, ms in case.stages.items()},
+        }
+        for case in cases
+    ]
 
 
 def shown(row: Row) -> str:
     if "cause" in row:
         return str(row["cause"])
     error = "not comparable" if row["error"] is None else f"{row['error']:.2f}"
-    return f"{row['ms']:8.1f} ms  {row['times']:5.2f}  error {error}"
+    stages = ", ".join(f"{stage} {ms:.1f}" for stage, ms in row["stages"].items())
+    return f"{row['ms']:8.1f} ms  {row['times']:5.2f}  error {error}  ({stages})"
 
 
 def main() -> None:
@@ -216,12 +253,13 @@ def main() -> None:
     else:
         model = Diception.load(arguments.bundle, device, torch.float32)
     options = CPU if device.type == "cpu" else CUDA
-    rows = measured(options, model, arguments.device, arguments.rounds)
-    for row in rows:
-        print(f"{row['option']:36} {shown(row)}")
-    if arguments.json:
-        text = json.dumps({"device": arguments.device, "torch": torch.__version__, "rows": rows})
-        arguments.json.write_text(text + "\n")
+    rows: list[Row] = []
+    for row in measured(options, model, arguments.device, arguments.rounds):
+        print(f"{row['option']:36} {shown(row)}", flush=True)
+        rows.append(row)
+        if arguments.json:
+            found = {"device": arguments.device, "torch": torch.__version__, "rows": rows}
+            arguments.json.write_text(json.dumps(found) + "\n")
 
 
 if __name__ == "__main__":

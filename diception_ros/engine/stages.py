@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import torch
@@ -13,12 +13,15 @@ from diception_ros.engine.cuda_graph import TensorFunction, capture
 from diception_ros.engine.jobs import Settings
 from diception_ros.model import Diception
 from diception_ros.model.attention import pack
-from diception_ros.model.autoencoder import projection
+from diception_ros.model.autoencoder import downsampling, projection
 from diception_ros.model.feed_forward import fuse
 
 logger = logging.getLogger(__name__)
 BUCKETS = (1, 2, 3, 4, 6, 8)
 """Batch sizes that graphs are captured for; larger max_batch values add their own size."""
+PIXELS = 3 * 512 * 512
+"""Of all pictures that the autoencoder works on at once, if they are more than one: by then it
+fills a GPU, and its memory grows with them."""
 
 
 class Stages:
@@ -49,7 +52,7 @@ class Stages:
 
     def encode(self, images: torch.Tensor) -> torch.Tensor:
         """(N, 3, h, w) in [-1, 1] -> image latents (N, C, h/f, w/f)."""
-        return self._run(("encode",), self._encode, images)
+        return self._pictures(("encode",), self._encode, images, images.shape[-2:])
 
     def denoise(
         self,
@@ -87,7 +90,19 @@ class Stages:
 
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
         """Latents (N, C, h, w) -> images (N, 3, H, W) float32 in [0, 1]."""
-        return self._run(("decode",), partial(_decode, self.model), latents)
+        scale = downsampling(self.model.vae)
+        size = [side * scale for side in latents.shape[-2:]]
+        return self._pictures(("decode",), partial(_decode, self.model), latents, size)
+
+    def _pictures(
+        self,
+        key: tuple[object, ...],
+        function: TensorFunction,
+        inputs: torch.Tensor,
+        size: Sequence[int],
+    ) -> torch.Tensor:
+        together = max(1, PIXELS // (size[0] * size[1]))
+        return _in_chunks(partial(self._run, key, function), (inputs,), together)
 
     def _run(
         self, key: tuple[object, ...], function: TensorFunction, *inputs: torch.Tensor
@@ -157,14 +172,12 @@ def prepare(model: Diception, *, compiled: bool) -> None:
     if model.device.type == "cpu":
         pack(model.transformer)
         fuse(model.transformer)
-    if not compiled:
-        if model.device.type == "cuda":
-            model.vae.to(memory_format=torch.contiguous_format)
-        return
-    for block in model.transformer.transformer_blocks:
-        block.compile()
-    model.vae.encoder.compile()
-    model.vae.decoder.compile()
+    plain = model.device.type == "cuda" and not compiled
+    model.vae.to(memory_format=torch.contiguous_format if plain else torch.channels_last)
+    if compiled:
+        parts = [*model.transformer.transformer_blocks, model.vae.encoder, model.vae.decoder]
+        for part in parts:  # a shape at a time: code for shapes that vary is slower
+            part.compile(dynamic=False)
 
 
 def _denoise(model: Diception, sigmas: torch.Tensor, *inputs: torch.Tensor) -> torch.Tensor:

@@ -28,15 +28,17 @@ SHORTEST = 1e-2
 
 
 def error_of(task: Task | None) -> Error | None:
-    """The error of the task's answers; None for pictures that are judged by nothing better than
-    their colours, and for keypoints, of which a mean picture shows none."""
-    if task is None or task.result is Keypoints:
+    """The error of the task's answers; None where nothing is better than the squared error. So it
+    is for entities: neither absolute colour errors nor errors of pairs of pixels helped them."""
+    if task is None:
         return None
-    if task.result is Disparity:
-        return disparity_error
-    if task.result is Normals:
-        return direction_error
-    return overlap_error if task.result is Mask or task.takes_category else colour_error
+    by_result: dict[object, Error] = {
+        Disparity: disparity_error,
+        Normals: direction_error,
+        Keypoints: disk_error,
+        Mask: overlap_error,
+    }
+    return overlap_error if task.takes_category else by_result.get(task.result)
 
 
 class PictureError:
@@ -107,10 +109,25 @@ def direction_error(answers: Tensor, truths: Tensor, bases: Tensor) -> Tensor:
 
 
 def overlap_error(answers: Tensor, truths: Tensor, bases: Tensor) -> Tensor:
-    """One minus intersection over union of brightness (Rahman and Wang 2016, for grey levels), and
-    half the colours' error, which is all there is where nothing is to be found."""
-    found, true = (colours.mean(1).clamp(0, 1).flatten(1) for colours in (answers, truths))
+    """One minus intersection over union of brightness, and half the colours' error, which is all
+    there is where nothing is to be found."""
+    found, true = (colours.mean(1).clamp(0, 1) for colours in (answers, truths))
+    return missed(found, true) + 0.5 * colour_error(answers, truths, bases)
+
+
+def disk_error(answers: Tensor, truths: Tensor, bases: Tensor) -> Tensor:
+    """The same for redness, by which tasks.pose finds its disks. A disk of unsure place is fainter
+    than that in a mean picture; here it pays to draw it where it is likeliest."""
+    found, true = (
+        (colours[:, 0] - colours[:, 1:].amax(1)).clamp(0, 1) for colours in (answers, truths)
+    )
+    return missed(found, true) + 0.5 * colour_error(answers, truths, bases)
+
+
+def missed(found: Tensor, true: Tensor) -> Tensor:
+    """One minus intersection over union of grey levels (N, H, W) in 0..1 (Rahman and Wang 2016)."""
+    found, true = found.flatten(1), true.flatten(1)
     few = FEW * found.shape[1]
     shared = torch.minimum(found, true).sum(1) + few
     either = torch.maximum(found, true).sum(1) + few
-    return 1 - shared / either + 0.5 * colour_error(answers, truths, bases)
+    return 1 - shared / either

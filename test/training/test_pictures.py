@@ -11,7 +11,8 @@ import torch
 from diception_ros.evaluation.protocols.depth import align_disparity
 from diception_ros.model import Diception
 from diception_ros.model.autoencoder import decode_unclamped
-from diception_ros.tasks import TASKS, disparity_from_depth, farthest_disparity
+from diception_ros.tasks import TASKS, Keypoints, disparity_from_depth, farthest_disparity
+from diception_ros.tasks.pose import decode, encode
 from diception_ros.training import cache
 from diception_ros.training.data import Batches, Encoder
 from diception_ros.training.objective import Encoded, Noising, Objective
@@ -19,6 +20,7 @@ from diception_ros.training.pictures import (
     PictureError,
     colour_error,
     direction_error,
+    disk_error,
     disparity_error,
     overlap_error,
 )
@@ -109,6 +111,29 @@ def test_the_best_single_colour_is_the_likelier_one_not_the_mean() -> None:
     assert cost(red) < cost(truths.mean(0, keepdim=True)) < cost(blue)
 
 
+def test_a_disk_drawn_at_one_of_its_likely_places_is_better_than_a_faint_one_at_all() -> None:
+    """Where it is at one of them in two pictures of three."""
+    here, there = (
+        torch.from_numpy(encode(Keypoints(np.float32([at]), np.ones(1, np.float32), (64, 64))))
+        for at in ((20, 32), (44, 32))
+    )
+    truths = torch.stack([here, here, there]).permute(0, 3, 1, 2)
+
+    def cost(answer: torch.Tensor) -> float:
+        return float(disk_error(answer.expand_as(truths), truths, NONE).mean())
+
+    sure, mean = truths[:1], truths.mean(0, keepdim=True)
+    assert len(decode(mean[0].permute(1, 2, 0).numpy(), redness=0.7).points) == 0
+    assert cost(sure) < cost(mean)
+    few = 0.002 * 64**2
+    area = float(here[..., 0].sum())
+    expected = 1 - few / (2 * area + few)
+    colours = colour_error(truths[2:], sure, NONE) / 2
+    np.testing.assert_allclose(
+        float(disk_error(truths[2:], sure, NONE) - colours), expected, rtol=1e-4
+    )
+
+
 def test_every_prompt_gets_its_tasks_error(depth: np.ndarray) -> None:
     truth = grey(disparity_from_depth(depth).values).expand(7, -1, -1, -1)
     answer = (0.5 * truth + 0.2).roll(1, -1)
@@ -119,9 +144,10 @@ def test_every_prompt_gets_its_tasks_error(depth: np.ndarray) -> None:
     alone = slice(0, 1)
     wanted = [
         float(error(answer[alone], truth[alone], bases[alone]))
-        for error in (disparity_error, direction_error, colour_error, overlap_error)
+        for error in (disparity_error, direction_error, overlap_error, disk_error)
     ]
-    expected = torch.tensor([*wanted, 0.0, wanted[3], 0.0])
+    depth_, normal, mask, disks = wanted
+    expected = torch.tensor([depth_, normal, 0.0, mask, disks, mask, 0.0])
     torch.testing.assert_close(found, expected)
 
 
