@@ -193,6 +193,7 @@ def measured(options: list[Option], model: Diception, device: str, rounds: int) 
     yield row_of(plain, frames, truths) | timed([plain], frames, rounds)[0]
     for option in options:
         torch.cuda.empty_cache()
+        torch.compiler.reset()  # or this option would run code that was compiled for the one before
         try:
             yield beside(plain, Case(option, model, device), frames, truths, rounds)
         except Exception as error:  # whatever a compiler, a kernel or a missing package says

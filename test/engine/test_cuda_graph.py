@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from diception_ros.engine import Engine, EngineConfig
+from diception_ros.engine import Engine, EngineConfig, stages
 from diception_ros.engine.cuda_graph import capture, check_contract
 from diception_ros.model import make_random_bundle
 from diception_ros.tasks import Request
@@ -148,7 +148,8 @@ def test_stages_are_charged_what_they_cost_on_the_gpu(tmp_path):
 
 
 @gpu
-def test_when_memory_is_short_batches_shrink_and_the_answers_stay(tmp_path):
+def test_when_memory_is_short_batches_shrink_and_the_answers_stay(tmp_path, monkeypatch):
+    monkeypatch.setattr(stages, "PIXELS", 10**9)  # else the autoencoder parts its batch by itself
     config = EngineConfig(device="cuda", dtype="float32", canvas=(384, 384), max_batch=16)
     bundle = make_random_bundle(tmp_path / "bundle")
     images, total = [frame(k) for k in range(16)], torch.cuda.mem_get_info()[1]

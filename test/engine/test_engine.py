@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from diception_ros.engine import Engine, EngineConfig, Options
+from diception_ros.engine import Engine, EngineConfig, Options, stages
 from diception_ros.imaging import Canvas
 from diception_ros.model import Diception, make_random_bundle
 from diception_ros.tasks import TASKS, Disparity, Instances, Keypoints, Mask, Normals, Request
@@ -134,6 +134,22 @@ def test_more_requests_than_a_batch_are_split(bundle):
     ):
         if isinstance(a, Disparity):
             np.testing.assert_allclose(a.values, b.values, atol=1e-5)
+
+
+def test_the_autoencoder_works_on_so_many_pixels_at_once(bundle, monkeypatch):
+    images, asked = [photo(48, 80, seed) for seed in range(5)], [[Request("depth")]] * 5
+    together = Engine.load(bundle, CPU).infer(images, asked)
+    monkeypatch.setattr(stages, "PIXELS", 2 * 64 * 64 + 1)
+    seen, real = [], Diception.decode_latents
+    monkeypatch.setattr(
+        Diception,
+        "decode_latents",
+        lambda self, latents: seen.append(len(latents)) or real(self, latents),
+    )
+    parted = Engine.load(bundle, CPU).infer(images, asked)
+    assert seen == [2, 2, 1]
+    for (a,), (b,) in zip(parted, together, strict=True):
+        np.testing.assert_allclose(a.values, b.values, atol=1e-5)
 
 
 def test_same_seed_same_answer_other_seed_other_answer(engine):

@@ -112,13 +112,16 @@ def chunks_ahead(order: Sequence[str], workers: int) -> Iterator[tuple[str, Arra
         return
     waiting: deque[tuple[str, Future[Arrays]]] = deque()
     with ProcessPoolExecutor(workers, get_context("spawn"), initializer=single_thread) as pool:
-        for kind, number in jobs:
-            waiting.append((kind, pool.submit(pack_chunk, kind, number)))
-            if len(waiting) >= 4 * workers:
-                kind, made = waiting.popleft()
+        try:
+            for kind, number in jobs:
+                waiting.append((kind, pool.submit(pack_chunk, kind, number)))
+                if len(waiting) >= 4 * workers:
+                    kind, made = waiting.popleft()
+                    yield kind, made.result()
+            for kind, made in waiting:
                 yield kind, made.result()
-        for kind, made in waiting:
-            yield kind, made.result()
+        finally:  # closed early, at the end of a training: nobody waits for what was ahead
+            pool.shutdown(cancel_futures=True)
 
 
 def single_thread() -> None:
