@@ -20,7 +20,8 @@ class EngineConfig:
     where the device multiplies it in hardware, else float32) or a name. threads: CPU threads of
     torch, None keeps torch's own choice. seed: of the fixed starting noise. graphs: capture CUDA
     graphs (no effect on a CPU). compile: torch.compile on the transformer's blocks and the
-    autoencoder; the first call of every shape takes a minute, and a CPU needs a C++ compiler.
+    autoencoder; the first call of every shape takes a minute, and a CPU needs a C++ compiler; where
+    compiling fails, the engine says so and goes on without.
     max_batch: most requests in one transformer pass. canvas: (height, width) in pixels instead of
     the bundle's own.
     """

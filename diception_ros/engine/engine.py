@@ -48,7 +48,7 @@ class Engine:
         self.canvas = Canvas(*(config.canvas or model.info.canvas))
         self._model: Diception | None = model
         prepare(model, compiled=config.compile)
-        self._stages = Stages(model, config.max_batch, config.graphs)
+        self._stages = Stages(model, config.max_batch, config.graphs, config.compile)
         self._adapters = Adapters(model)
         self._asking = Asking(model, tasks)
         self._passes = Passes(model, self._stages, self._adapters)

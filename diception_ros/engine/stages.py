@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from functools import partial
 
 import torch
@@ -29,13 +30,16 @@ class Stages:
 
     On a GPU each batch is padded to a bucket and every (stage, bucket, settings) is one captured
     graph; on a CPU shapes are taken as they come and run eagerly. A batch that memory is too small
-    for is halved, for good: the answers come later, but they come.
+    for is halved, for good: the answers come later, but they come. Where a compiler fails, the
+    model goes on without it.
     """
 
-    def __init__(self, model: Diception, max_batch: int, graphs: bool) -> None:
-        self.model, self.max_batch = model, max_batch
+    def __init__(
+        self, model: Diception, max_batch: int, graphs: bool, compiled: bool = False
+    ) -> None:
+        self.model, self.max_batch, self.compiled = model, max_batch, compiled
         self.graphs = graphs and model.device.type == "cuda"
-        self.failure, self.pressure = "", ""
+        self.failure, self.pressure, self.uncompiled = "", "", ""
         self._encode: TensorFunction = projection(model.vae) or model.encode_image
         self._pool = torch.cuda.graph_pool_handle() if self.graphs else None
         self._captured: dict[tuple[object, ...], TensorFunction] = {}
@@ -44,11 +48,12 @@ class Stages:
     @property
     def state(self) -> str:
         """One line for people: eager or captured, and why."""
+        notes = self.pressure + self.uncompiled
         if self.failure:
-            return f"failed: {self.failure}; running eagerly" + self.pressure
+            return f"failed: {self.failure}; running eagerly" + notes
         if self.graphs:
-            return f"captured ({len(self._captured)} graphs)" + self.pressure
-        return f"eager ({self.model.device.type})" + self.pressure
+            return f"captured ({len(self._captured)} graphs)" + notes
+        return f"eager ({self.model.device.type})" + notes
 
     def encode(self, images: torch.Tensor) -> torch.Tensor:
         """(N, 3, h, w) in [-1, 1] -> image latents (N, C, h/f, w/f)."""
@@ -110,11 +115,30 @@ class Stages:
         call = partial(self._replay, key, function) if self.graphs else function
         while True:
             try:
-                return _in_chunks(call, inputs, self.max_batch)
+                with torch.compiler.set_stance("force_eager") if self.uncompiled else nullcontext():
+                    return _in_chunks(call, inputs, self.max_batch)
             except torch.OutOfMemoryError as error:
                 cause = str(error).splitlines()[0]
+            except RuntimeError as error:
+                if not self._of_compiler(error):
+                    raise
+                self._go_uncompiled(error)
+                continue
             # Out of the handler: the error's traceback holds all tensors of the failed call.
             self._degrade(key, cause)
+
+    def _of_compiler(self, error: RuntimeError) -> bool:
+        if not self.compiled or self.uncompiled:
+            return False
+        from torch._dynamo.exc import TorchDynamoException  # a second, and only then known
+
+        return isinstance(error, TorchDynamoException)
+
+    def _go_uncompiled(self, error: RuntimeError) -> None:
+        cause = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        self.uncompiled = f"; torch.compile failed, running without: {cause}"
+        _choose_format(self.model, compiled=False)
+        logger.error("torch.compile failed, running without it: %s", cause)
 
     def _degrade(self, key: tuple[object, ...], cause: str) -> None:
         """Half the batch, and the memory of all graphs back. With one request at a time nothing
@@ -156,6 +180,8 @@ class Stages:
             for cause in (error, error.__context__):
                 if isinstance(cause, torch.OutOfMemoryError):
                     raise cause from None
+            if self._of_compiler(error):
+                raise
             self.failure = f"capture of {bucket}: {str(error).splitlines()[0]}"
             logger.error("CUDA graph %s", self.failure)
             return function
@@ -172,12 +198,16 @@ def prepare(model: Diception, *, compiled: bool) -> None:
     if model.device.type == "cpu":
         pack(model.transformer)
         fuse(model.transformer)
-    plain = model.device.type == "cuda" and not compiled
-    model.vae.to(memory_format=torch.contiguous_format if plain else torch.channels_last)
+    _choose_format(model, compiled=compiled)
     if compiled:
         parts = [*model.transformer.transformer_blocks, model.vae.encoder, model.vae.decoder]
         for part in parts:  # a shape at a time: code for shapes that vary is slower
             part.compile(dynamic=False)
+
+
+def _choose_format(model: Diception, *, compiled: bool) -> None:
+    plain = model.device.type == "cuda" and not compiled
+    model.vae.to(memory_format=torch.contiguous_format if plain else torch.channels_last)
 
 
 def _denoise(model: Diception, sigmas: torch.Tensor, *inputs: torch.Tensor) -> torch.Tensor:

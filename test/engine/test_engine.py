@@ -152,6 +152,22 @@ def test_the_autoencoder_works_on_so_many_pixels_at_once(bundle, monkeypatch):
         np.testing.assert_allclose(a.values, b.values, atol=1e-5)
 
 
+def test_where_a_compiler_fails_the_engine_goes_on_without_it(bundle, engine, caplog):
+    from torch._inductor import config
+    from torch._inductor.utils import fresh_cache
+
+    image, asked = photo(48, 80), [Request("depth")]
+    with fresh_cache(), config.patch({"cpp.cxx": (None, "/bin/false")}):
+        compiled = Engine.load(bundle, replace(CPU, compile=True))
+        (found,) = compiled.infer([image], [asked])
+        assert "torch.compile failed, running without" in compiled.graph_state
+        assert "torch.compile failed" in caplog.text
+        compiled.infer([image], [asked])
+    assert caplog.text.count("torch.compile failed") == 1
+    (plain,) = engine.infer([image], [asked])
+    np.testing.assert_allclose(found[0].values, plain[0].values, atol=1e-5)
+
+
 def test_same_seed_same_answer_other_seed_other_answer(engine):
     image, asked = photo(48, 80), [Request("depth")]
     first = engine.infer([image], [asked], seed=3)[0][0]
