@@ -21,9 +21,10 @@ from diception_ros.engine.config import EngineConfig
 from diception_ros.engine.deadline import Costs, Plan, choose
 from diception_ros.engine.jobs import Clock, Job, Options, Outcome
 from diception_ros.engine.naive import Naive
+from diception_ros.engine.network import prepare
 from diception_ros.engine.passes import Passes
 from diception_ros.engine.pending import Pending
-from diception_ros.engine.stages import Stages, prepare
+from diception_ros.engine.stages import Stages
 from diception_ros.engine.transfers import Arrival
 from diception_ros.imaging import Canvas
 from diception_ros.model import BundleInfo, Diception, make_sd3_sized_model

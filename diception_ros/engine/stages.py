@@ -12,10 +12,9 @@ import torch
 
 from diception_ros.engine.cuda_graph import TensorFunction, capture
 from diception_ros.engine.jobs import Settings
+from diception_ros.engine.network import choose_format, decode, denoise, denoise_guided
 from diception_ros.model import Diception
-from diception_ros.model.attention import pack
 from diception_ros.model.autoencoder import downsampling, projection
-from diception_ros.model.feed_forward import fuse
 
 logger = logging.getLogger(__name__)
 BUCKETS = (1, 2, 3, 4, 6, 8)
@@ -74,14 +73,14 @@ class Stages:
         """
         sigmas = self._sigmas(settings.sigmas)
         if unconditional is None:
-            function = partial(_denoise, self.model, sigmas)
+            function = partial(denoise, self.model, sigmas)
             return self._run(
                 ("denoise", settings.sigmas), function, noise, image_latents, *conditions
             )
         empty, empty_pooled = (part.expand(len(noise), *part.shape[1:]) for part in unconditional)
         # A tensor, so that a new value needs no new graph.
         scale = torch.full((len(noise), 1, 1, 1), settings.guidance, device=noise.device)
-        function = partial(_denoise_guided, self.model, sigmas)
+        function = partial(denoise_guided, self.model, sigmas)
         key = ("denoise guided", settings.sigmas)
         return self._run(
             key, function, noise, image_latents, *conditions, empty, empty_pooled, scale
@@ -97,7 +96,7 @@ class Stages:
         """Latents (N, C, h, w) -> images (N, 3, H, W) float32 in [0, 1]."""
         scale = downsampling(self.model.vae)
         size = [side * scale for side in latents.shape[-2:]]
-        return self._pictures(("decode",), partial(_decode, self.model), latents, size)
+        return self._pictures(("decode",), partial(decode, self.model), latents, size)
 
     def _pictures(
         self,
@@ -137,7 +136,7 @@ class Stages:
     def _go_uncompiled(self, error: RuntimeError) -> None:
         cause = next(iter(str(error).strip().splitlines()), type(error).__name__)
         self.uncompiled = f"; torch.compile failed, running without: {cause}"
-        _choose_format(self.model, compiled=False)
+        choose_format(self.model, compiled=False)
         logger.error("torch.compile failed, running without it: %s", cause)
 
     def _degrade(self, key: tuple[object, ...], cause: str) -> None:
@@ -185,51 +184,6 @@ class Stages:
             self.failure = f"capture of {bucket}: {str(error).splitlines()[0]}"
             logger.error("CUDA graph %s", self.failure)
             return function
-
-
-def prepare(model: Diception, *, compiled: bool) -> None:
-    """The autoencoder's memory format, larger products on a CPU, and torch.compile where it pays.
-
-    Eager group norms in channels_last are slow on a GPU: SD3's decoder at 768 x 768 takes 66 ms on
-    an H200, 48 ms in torch's own format and 20 ms compiled, when channels_last pays again. Blocks
-    are compiled one by one, so that one compilation serves all of them and an adapter that is
-    merged in place is seen. Nothing is compiled before it is first called.
-    """
-    if model.device.type == "cpu":
-        pack(model.transformer)
-        fuse(model.transformer)
-    _choose_format(model, compiled=compiled)
-    if compiled:
-        parts = [*model.transformer.transformer_blocks, model.vae.encoder, model.vae.decoder]
-        for part in parts:  # a shape at a time: code for shapes that vary is slower
-            part.compile(dynamic=False)
-
-
-def _choose_format(model: Diception, *, compiled: bool) -> None:
-    plain = model.device.type == "cuda" and not compiled
-    model.vae.to(memory_format=torch.contiguous_format if plain else torch.channels_last)
-
-
-def _denoise(model: Diception, sigmas: torch.Tensor, *inputs: torch.Tensor) -> torch.Tensor:
-    noise, image_latents, embeds, pooled, tokens = inputs
-    return model.denoise_embedded(noise, image_latents, embeds, pooled, tokens, sigmas, 1.0)
-
-
-def _denoise_guided(model: Diception, sigmas: torch.Tensor, *inputs: torch.Tensor) -> torch.Tensor:
-    noise, image_latents, embeds, pooled, tokens, empty, empty_pooled, scale = inputs
-    return model.denoise_embedded(
-        noise,
-        torch.cat([image_latents, image_latents]),
-        torch.cat([empty, embeds]),
-        torch.cat([empty_pooled, pooled]),
-        torch.cat([torch.zeros_like(tokens), tokens]),
-        sigmas,
-        scale,
-    )
-
-
-def _decode(model: Diception, latents: torch.Tensor) -> torch.Tensor:
-    return model.decode_latents(latents.to(model.dtype)).float()
 
 
 def _in_chunks(
