@@ -136,6 +136,7 @@ class Stages:
     def _go_uncompiled(self, error: RuntimeError) -> None:
         cause = next(iter(str(error).strip().splitlines()), type(error).__name__)
         self.uncompiled = f"; torch.compile failed, running without: {cause}"
+        self._captured.clear()  # they read weights in the format of before
         choose_format(self.model, compiled=False)
         logger.error("torch.compile failed, running without it: %s", cause)
 
