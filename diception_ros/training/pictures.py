@@ -23,6 +23,8 @@ SKY = 0.002
 """Disparity, as a share of the image's range, under which there is nothing to compare with."""
 FEW = 0.002
 """Share of the picture that softens the overlap of masks of a few pixels."""
+FEWER = 3e-4
+"""The same for disks, which are smaller: with FEW those of unsure place stayed black."""
 SHORTEST = 1e-2
 """Length under which a vector's direction is not followed."""
 
@@ -121,13 +123,14 @@ def disk_error(answers: Tensor, truths: Tensor, bases: Tensor) -> Tensor:
     found, true = (
         (colours[:, 0] - colours[:, 1:].amax(1)).clamp(0, 1) for colours in (answers, truths)
     )
-    return missed(found, true) + 0.5 * colour_error(answers, truths, bases)
+    return missed(found, true, FEWER) + 0.5 * colour_error(answers, truths, bases)
 
 
-def missed(found: Tensor, true: Tensor) -> Tensor:
-    """One minus intersection over union of grey levels (N, H, W) in 0..1 (Rahman and Wang 2016)."""
+def missed(found: Tensor, true: Tensor, share: float = FEW) -> Tensor:
+    """One minus intersection over union of grey levels (N, H, W) in 0..1 (Rahman and Wang 2016),
+    softened by that share of the picture."""
     found, true = found.flatten(1), true.flatten(1)
-    few = FEW * found.shape[1]
+    few = share * found.shape[1]
     shared = torch.minimum(found, true).sum(1) + few
     either = torch.maximum(found, true).sum(1) + few
     return 1 - shared / either

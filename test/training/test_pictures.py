@@ -125,7 +125,7 @@ def test_a_disk_drawn_at_one_of_its_likely_places_is_better_than_a_faint_one_at_
     sure, mean = truths[:1], truths.mean(0, keepdim=True)
     assert len(decode(mean[0].permute(1, 2, 0).numpy(), redness=0.7).points) == 0
     assert cost(sure) < cost(mean)
-    few = 0.002 * 64**2
+    few = 3e-4 * 64**2
     area = float(here[..., 0].sum())
     expected = 1 - few / (2 * area + few)
     colours = colour_error(truths[2:], sure, NONE) / 2
