@@ -132,6 +132,11 @@ class Engine:
         return self._stages.state
 
     @property
+    def faults(self) -> str:
+        """A capture or a compilation that was asked for and failed; empty if none did."""
+        return self._stages.faults
+
+    @property
     def prompts(self) -> tuple[str, ...]:
         """Every prompt string of the bundle's bank."""
         return self._loaded().prompts.names

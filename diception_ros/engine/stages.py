@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable
 from contextlib import nullcontext
 from functools import partial
 
@@ -47,16 +48,24 @@ class Stages:
     @property
     def state(self) -> str:
         """One line for people: eager or captured, and why."""
-        notes = self.pressure + self.uncompiled
         if self.failure:
-            return f"failed: {self.failure}; running eagerly" + notes
-        if self.graphs:
-            return f"captured ({len(self._captured)} graphs)" + notes
-        return f"eager ({self.model.device.type})" + notes
+            return self.faults + self.pressure
+        captured = f"captured ({len(self._captured)} graphs)"
+        how = captured if self.graphs else f"eager ({self.model.device.type})"
+        return "; ".join(filter(None, [how, self.faults])) + self.pressure
+
+    @property
+    def faults(self) -> str:
+        """What was asked for and does not run, and why; empty if there is nothing."""
+        failed = [f"failed: {self.failure}; running eagerly"] if self.failure else []
+        if self.uncompiled:
+            failed.append(f"torch.compile failed, running without: {self.uncompiled}")
+        return "; ".join(failed)
 
     def encode(self, images: torch.Tensor) -> torch.Tensor:
         """(N, 3, h, w) in [-1, 1] -> image latents (N, C, h/f, w/f)."""
-        return self._pictures(("encode",), self._encode, images, images.shape[-2:])
+        most = _together(*images.shape[-2:])
+        return self._run(("encode",), self._encode, images, most=most)
 
     def denoise(
         self,
@@ -95,27 +104,22 @@ class Stages:
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
         """Latents (N, C, h, w) -> images (N, 3, H, W) float32 in [0, 1]."""
         scale = downsampling(self.model.vae)
-        size = [side * scale for side in latents.shape[-2:]]
-        return self._pictures(("decode",), partial(decode, self.model), latents, size)
+        most = _together(*(scale * side for side in latents.shape[-2:]))
+        return self._run(("decode",), partial(decode, self.model), latents, most=most)
 
-    def _pictures(
+    def _run(
         self,
         key: tuple[object, ...],
         function: TensorFunction,
-        inputs: torch.Tensor,
-        size: Sequence[int],
+        *inputs: torch.Tensor,
+        most: float = math.inf,
     ) -> torch.Tensor:
-        together = max(1, PIXELS // (size[0] * size[1]))
-        return _in_chunks(partial(self._run, key, function), (inputs,), together)
-
-    def _run(
-        self, key: tuple[object, ...], function: TensorFunction, *inputs: torch.Tensor
-    ) -> torch.Tensor:
+        """most: rows at once, if that is less than max_batch."""
         call = partial(self._replay, key, function) if self.graphs else function
         while True:
             try:
                 with torch.compiler.set_stance("force_eager") if self.uncompiled else nullcontext():
-                    return _in_chunks(call, inputs, self.max_batch)
+                    return _in_chunks(call, inputs, int(min(self.max_batch, most)))
             except torch.OutOfMemoryError as error:
                 cause = str(error).splitlines()[0]
             except RuntimeError as error:
@@ -135,7 +139,7 @@ class Stages:
 
     def _go_uncompiled(self, error: RuntimeError) -> None:
         cause = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        self.uncompiled = f"; torch.compile failed, running without: {cause}"
+        self.uncompiled = cause
         self._captured.clear()  # they read weights in the format of before
         choose_format(self.model, compiled=False)
         logger.error("torch.compile failed, running without it: %s", cause)
@@ -185,6 +189,11 @@ class Stages:
             self.failure = f"capture of {bucket}: {str(error).splitlines()[0]}"
             logger.error("CUDA graph %s", self.failure)
             return function
+
+
+def _together(height: int, width: int) -> int:
+    """Pictures of that size that the autoencoder works on at once."""
+    return max(1, PIXELS // (height * width))
 
 
 def _in_chunks(

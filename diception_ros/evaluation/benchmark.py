@@ -65,6 +65,8 @@ def measure(engine: Engine, cell: Cell, rates: Rates, seconds: float, compiled: 
     failed = broken(contenders) if compiled else {}
     peaks, firsts = warm_up(contenders, device)
     latencies, stages = interleave(contenders, peaks, seconds, device)
+    if engine.faults:
+        failed[OURS] = engine.faults
     read = engine.weight_bytes + (cell.steps - 1) * engine.step_bytes
     floor = floor_ms(flops_of(engine, cell), read, rates)
     slow = latencies[OURS].p50 > SLOW_MS  # then two threads gain nothing, and take long to say so

@@ -63,7 +63,7 @@ class Row:
     stages: Mapping[str, float] = field(default_factory=dict)
     rate_hz: float | None = None
     failed: Mapping[str, str] = field(default_factory=dict)
-    """Contenders that could not run, and why."""
+    """Contenders that could not run as asked, and why."""
 
     @property
     def ratios(self) -> dict[str, float]:

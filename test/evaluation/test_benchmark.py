@@ -138,6 +138,18 @@ def test_where_nothing_can_be_compiled_the_cell_says_so_and_the_rest_is_measured
     assert report.as_json()["cells"][0]["failed"] == row.failed
 
 
+def test_an_engine_that_fell_back_is_not_measured_as_what_was_asked_for(bundle):
+    compiled = Engine.load(bundle, EngineConfig(device="cpu", dtype="float32", compile=True))
+    with (
+        torch._inductor.utils.fresh_cache(),
+        torch._inductor.config.patch({"cpp.cxx": ("no-such-compiler",)}),
+    ):
+        row = benchmark.measure(compiled, Cell(SIZE), Rates(1e12, 1e12), 0.01, compiled=False)
+    assert "torch.compile failed" in row.failed["engine"]
+    assert "; engine: torch.compile failed" in bench.line(row)
+    assert bench.cannot(row) == "not run"  # the other contender was not asked to
+
+
 def test_operations_of_many_steps_are_those_that_counting_finds(engine):
     cell = Cell(SIZE, steps=5, guidance=2.0)
     assert flops_of(engine, cell) == count_flops(eager(engine, cell))
