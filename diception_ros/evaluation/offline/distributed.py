@@ -162,7 +162,7 @@ class DistributedRun:
         self._on_problem, self._on_progress = on_problem, on_progress
         self._slices: Sequence[Slice] = ()
         self._reached: dict[int, int] = {}
-        self._total = 0
+        self._sizes: Sequence[int] = ()
 
     def __call__(self, *, resume: bool = False) -> Summary:
         """As Run's. ValueError as `connected` and the workers raise it, too."""
@@ -173,9 +173,8 @@ class DistributedRun:
         begun = _begun(plan, resume=resume)
         with connected(self._cluster, self._job.worker, self._watch) as pool:
             settings = next(pool.map("settings", [None]))
-            sizes = [_images(plan, number) for number in range(len(plan.bags))]
-            self._total = sum(sizes)
-            self._slices = _cut(plan, settings, sizes, pool.size, begun)
+            self._sizes = [_images(plan, number) for number in range(len(plan.bags))]
+            self._slices = _cut(plan, settings, self._sizes, pool.size, begun)
             joiner = Joiner(plan.out, self._job.topics)
             try:
                 positions = self._positions(pool, settings, joiner)
@@ -199,20 +198,29 @@ class DistributedRun:
                 joiner.add(part)
             for problem in problems:
                 self._on_problem(problem)
+            number = len(positions) - 1  # news may come too seldom to tell of it
+            done = self._slices[number]
+            self._advance({number: self._sizes[done.bag] if done.last is None else done.last})
         return positions
 
     def _watch(self, news: list[Any]) -> None:
         for reached, problems in news:
             for problem in problems:
                 self._on_problem(problem)
-            self._reached |= reached
+            self._advance(reached)
+
+    def _advance(self, reached: Mapping[int, int]) -> None:
+        """Tells of progress: images reached of slices by number, in their bags."""
+        for number, images in reached.items():
+            self._reached[number] = max(images, self._reached.get(number, 0))
         done = sum(
             max(0, images - self._slices[number].first)
             for number, images in self._reached.items()
             if number < len(self._slices)
         )
+        total = sum(self._sizes)
         if done:
-            self._on_progress(self._job.plan.out, min(done, self._total), self._total)
+            self._on_progress(self._job.plan.out, min(done, total), total)
 
 
 def _slice_file(out: Path, number: int) -> Path:

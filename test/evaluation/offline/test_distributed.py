@@ -132,13 +132,15 @@ def test_a_stopped_run_goes_on(go, tmp_path, ray_here):
     with pytest.raises(ValueError, match=r"other settings \(seed was None, is 3\)"):
         go(bag, resume=True, values={"seed": 3})
     before = {part: part.stat().st_mtime_ns for part in parts}
-    kept = []
-    summary, _ = go(
-        bag,
-        resume=True,
-        on_progress=lambda *_: kept.append({p: p.stat().st_mtime_ns for p in parts}),
-    )
+    kept, told = [], []
+
+    def look(path, done, total):
+        kept.append({part: part.stat().st_mtime_ns for part in parts})
+        told.append((done, total))
+
+    summary, _ = go(bag, resume=True, on_progress=look)
     assert kept[0] == before  # nothing was done twice
+    assert told[-1] == (150, 150) and told == sorted(told)
     go(bag, here=True, out="straight.mcap")
     same(tmp_path / "out.mcap", tmp_path / "straight.mcap")
     assert summary.answered == 150
