@@ -3,14 +3,18 @@ import pytest
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 
-from diception_ros.model import Diception
+from diception_ros.model import Diception, attention
 from diception_ros.model.attention import ROWS, attend, pack, write_out
 from diception_ros.model.random_bundle import make_random_model
 
 
 @pytest.mark.parametrize("tokens", [9, 300, ROWS, ROWS + 9, 2 * ROWS + 9])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_attention_is_that_of_the_formula(tokens: int, dtype: torch.dtype) -> None:
+@pytest.mark.parametrize("tiles", [False, True])
+def test_attention_is_that_of_the_formula(
+    tokens: int, dtype: torch.dtype, tiles: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attention, "TILES", tiles)
     generator = torch.Generator().manual_seed(0)
     packed = torch.randn(2, tokens, 3, 4, 16, generator=generator)
     queries, keys, values = (part.transpose(1, 2) for part in packed.double().unbind(2))
