@@ -13,7 +13,7 @@ from diception_ros.imaging import check_rgb
 from diception_ros.model import Diception
 from diception_ros.model.lora import Adapter
 from diception_ros.model.sampling import check_sigmas, default_sigmas
-from diception_ros.tasks import Request, Task
+from diception_ros.tasks import Refinement, Request, Task
 
 
 class Asking:
@@ -21,7 +21,12 @@ class Asking:
 
     def __init__(self, model: Diception, tasks: Mapping[str, Task]) -> None:
         self._prompts, self._info, self._scheduler = model.prompts, model.info, model.scheduler
-        self.tasks = dict(tasks)
+        self.tasks = {
+            name: replace(task, refine=self._info.refinement(name))
+            if task.refine == Refinement()
+            else task
+            for name, task in tasks.items()
+        }
         self._sigmas: dict[int, tuple[float, ...]] = {}
 
     @property

@@ -245,7 +245,8 @@ class Engine:
                     images, samples, plan.canvas, options.temporal, clock
                 )
             graph = self._stages.graphs and not self._stages.failure
-        return Pending(requests, jobs, samples, plan, options, generated, clock, self._costs, graph)
+        begun = images, requests, jobs, samples, plan, options
+        return Pending(*begun, generated, clock, self._costs, graph)
 
     def close(self) -> None:
         """Frees the model and its graphs; the engine cannot be used afterwards."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 
 import numpy as np
 import numpy.typing as npt
@@ -12,14 +13,16 @@ import numpy.typing as npt
 from diception_ros.engine.deadline import Costs, Plan, work_of
 from diception_ros.engine.jobs import Clock, Job, Options, Outcome
 from diception_ros.engine.transfers import Arrival
-from diception_ros.tasks import Instances, Request, Result
+from diception_ros.tasks import Instances, Refinement, Request, Result
+from diception_ros.tasks.edges import Guide, refined
 
 
 @dataclass(frozen=True)
 class Pending:
-    """What `Engine.begin` has begun. jobs: the requests placed; samples: each of them once per
-    noise seed, as generated."""
+    """What `Engine.begin` has begun, about which images. jobs: the requests placed; samples: each
+    of them once per noise seed, as generated."""
 
+    images: Sequence[npt.NDArray[np.uint8]]
     requests: Sequence[Sequence[Request]]
     jobs: Sequence[Job]
     samples: Sequence[Job]
@@ -53,7 +56,10 @@ class Pending:
 
     def _results(self, firsts: Sequence[npt.NDArray[np.float32]]) -> list[list[Result]]:
         results: list[list[Result | None]] = [[None] * len(asked) for asked in self.requests]
+        guides = cache(lambda number: Guide(self.images[number]))
         for job, colours in zip(self.jobs, firsts, strict=True):
+            if job.task.refine != Refinement():
+                colours = refined(colours, guides(job.image), job.task.refine)
             results[job.image][job.slot] = _decode(job, colours)
         return results  # type: ignore[return-value]  # every slot has been filled
 

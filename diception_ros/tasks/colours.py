@@ -24,6 +24,9 @@ MOST_COLOURS = 255
 NOISE_REACH = 4.0
 """Standard deviations of the noise that one colour may reach from its centre."""
 KERNEL = np.ones((3, 3), np.uint8)
+COLOURLESS = 0.15
+"""Mean difference of the channels of bright pixels under which an image is white on black."""
+BRIGHT = 0.4
 
 Labels = npt.NDArray[np.int32]
 Pixels = npt.NDArray[np.uint8]
@@ -52,6 +55,13 @@ class Palette:
                 raise ValueError(f"{field.name} must not be negative, found {value}")
         if self.tolerance < 1:
             raise ValueError(f"tolerance must be at least 1 (of 255), found {self.tolerance}")
+
+
+def is_colourless(colours: Float) -> bool:
+    """Whether what is bright in the image is grey or white; so is an image without anything."""
+    sample = colours[::4, ::4].reshape(-1, 3)  # a sixteenth of the pixels tells enough
+    sample = sample[sample.max(axis=1) > BRIGHT]
+    return not len(sample) or float(np.ptp(sample, axis=1).mean()) < COLOURLESS
 
 
 def random_colours(count: int, rng: np.random.Generator) -> Float:

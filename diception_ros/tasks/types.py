@@ -132,11 +132,29 @@ Result = Disparity | Normals | Mask | Instances | Keypoints | Colours
 
 
 @dataclass(frozen=True)
+class Refinement:
+    """How one task's pictures are brought to the edges of the image before they are decoded, see
+    tasks.edges. edges: radius of a guided filter, in pixels of an image of 128 on its shorter side;
+    for masks. regions: scale of the regions that get one colour each, larger for larger ones; for
+    instances. 0 is off. ValueError for less."""
+
+    edges: int = 0
+    regions: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not (self.edges >= 0 and self.edges == int(self.edges) and self.regions >= 0):
+            raise ValueError(
+                "expected edges, a whole number, and regions, neither negative, found edges "
+                f"{self.edges} and regions {self.regions}"
+            )
+
+
+@dataclass(frozen=True)
 class Task:
     """One row of TASKS. encode(target, rng) gives the colours (H, W, 3) float32 in [0, 1] that the
     network is trained to generate; decode(colours, **options) gives the result dataclass.
     prompt is the exact string of the prompt bank; a category is appended after one space.
-    result: the dataclass that decode returns."""
+    result: the dataclass that decode returns. refine: what is done to colours before decode."""
 
     name: str
     prompt: str
@@ -148,6 +166,7 @@ class Task:
     steps: int = 1
     guidance: float = 1.0
     options: dict[str, Any] = field(default_factory=dict)
+    refine: Refinement = Refinement()
 
     def prompt_for(self, category: str | None = None) -> str:
         """The prompt bank's key for this task; ValueError if a category is missing or not taken."""

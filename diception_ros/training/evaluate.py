@@ -18,6 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 from rich.console import Console
@@ -30,6 +31,7 @@ from diception_ros.model.attention import pack
 from diception_ros.model.feed_forward import fuse
 from diception_ros.model.precision import best_dtype
 from diception_ros.tasks import TASKS
+from diception_ros.tasks.edges import Guide, refined
 from diception_ros.training.measure.baselines import baselines
 from diception_ros.training.measure.pictures import draw_real, draw_scenes, scene_rows, stacked
 from diception_ros.training.measure.questions import Float, Question, ask, possible
@@ -91,7 +93,7 @@ class Plan:
 
 def predict(model: Diception, questions: Sequence[Question], steps: int = 1) -> list[Float]:
     """Generated colours (H, W, 3) float32 in [0, 1] of each question, of its frame's size, without
-    guidance; images go through the model's canvas as in serving.
+    guidance; images go through the model's canvas, and colours are refined, as in serving.
     """
     answers: list[Float] = []
     hidden, label = not CONSOLE.is_terminal, f"{questions[0].task}, steps: {steps}"
@@ -113,7 +115,15 @@ def predict_batch(model: Diception, batch: Sequence[Question], steps: int) -> li
         steps=steps,
     )
     pairs = zip(generated, batch, strict=True)
-    return [canvas.from_model(image, question.size) for image, question in pairs]
+    drawn = [(canvas.from_model(image, question.size), question) for image, question in pairs]
+    how = model.info.refinement
+    return [refined(colours, guide_of(question), how(question.task)) for colours, question in drawn]
+
+
+def guide_of(question: Question) -> Guide:
+    """Of the image that is shown, at the size of the frame: an exchanged one may have another."""
+    fitted = cv2.resize(question.image, question.size[::-1], interpolation=cv2.INTER_AREA)
+    return Guide(np.asarray(fitted, np.uint8))
 
 
 def clicks(canvas: Canvas, question: Question, order: Any) -> tuple[Float, Any]:

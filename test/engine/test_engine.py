@@ -13,7 +13,17 @@ import torch
 from diception_ros.engine import Engine, EngineConfig, Options, stages
 from diception_ros.imaging import Canvas
 from diception_ros.model import Diception, make_random_bundle
-from diception_ros.tasks import TASKS, Disparity, Instances, Keypoints, Mask, Normals, Request
+from diception_ros.tasks import (
+    TASKS,
+    Disparity,
+    Instances,
+    Keypoints,
+    Mask,
+    Normals,
+    Refinement,
+    Request,
+)
+from diception_ros.tasks.edges import Guide
 
 CPU = EngineConfig(device="cpu", dtype="float32")
 ALL = [
@@ -67,6 +77,29 @@ def test_images_of_different_sizes_keep_their_order(engine):
             ((alone,),) = engine.infer([image], [[request]])
             for x, y in zip(vars(alone).values(), vars(result).values(), strict=True):
                 np.testing.assert_allclose(x, y, atol=1e-4)
+
+
+def test_pictures_are_refined_as_the_bundles_card_says(engine, bundle):
+    """Before they are decoded, each by its own image; the same that evaluation does by hand."""
+    model = Diception.load(bundle)
+    model.info = replace(model.info, refine={"point": {"edges": 2}, "entity": {"regions": 20.0}})
+    fine = Engine(model, CPU, TASKS)
+    images = [photo(60, 90, 1), photo(48, 80, 2)]
+    asked = [Request("depth"), Request("entity"), Request("point", points=((3.0, 4.0),))]
+    plain, found = (one.infer(images, [asked] * 2) for one in (engine, fine))
+    for image, before, after in zip(images, plain, found, strict=True):
+        assert same(before[0], after[0])
+        assert not np.array_equal(before[1].ids, after[1].ids)
+        score = Guide(image).filtered(before[2].score, 2)
+        np.testing.assert_allclose(after[2].score, score, atol=1e-5)
+
+
+def test_a_task_of_ones_own_brings_its_own_refinement(bundle):
+    model = Diception.load(bundle)
+    model.info = replace(model.info, refine={"point": {"edges": 2}})
+    own = replace(TASKS["point"], refine=Refinement(edges=4))
+    assert Engine(model, CPU, TASKS).tasks["point"].refine.edges == 2
+    assert Engine(model, CPU, {"point": own}).tasks["point"].refine.edges == 4
 
 
 def test_engine_equals_generate(engine, bundle):
