@@ -130,7 +130,7 @@ class Encoder:
         on_black = on_black.to(drawn.device)[:, None, None, None]
         weights = 1 + self.foreground * drawn * on_black
         named = (batch.prompts, batch.points, batch.labels)
-        shown = batch.targets, batch.bases
+        shown = batch.targets, batch.bases, batch.images
         return Encoded(images, targets, weights.to(latents.device), *named, *shown)
 
     @torch.no_grad()

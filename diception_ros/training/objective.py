@@ -20,8 +20,8 @@ from diception_ros.training.pictures import PictureError
 class Encoded:
     """A batch whose images and targets (B, C, h, w) are latents; weights (B, 1, h, w) of the cells
     in the loss; prompts B strings; points (B, 5, 2), labels (B, 5); for errors of pictures also the
-    targets as pictures (B, 3, H, W) in [-1, 1] and bases (B,), see targets.Example, wherever they
-    were made."""
+    targets and the images as pictures (B, 3, H, W) in [-1, 1] and bases (B,), see targets.Example,
+    wherever they were made."""
 
     images: torch.Tensor
     targets: torch.Tensor
@@ -31,6 +31,7 @@ class Encoded:
     labels: torch.Tensor
     pictures: torch.Tensor | None = None
     bases: torch.Tensor | None = None
+    shown: torch.Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ class Objective(nn.Module):
     ) -> None:
         super().__init__()
         self.model, self.noising, self.picture = model, noising, picture
-        self.errors = PictureError(tasks)
+        self.errors = PictureError(tasks, model.info.refinement)
         device = model.device
         self.serving = model.fixed_noise(*model.info.canvas).to(device)
         self.embeds, self.pooled = model.prompts.embeds.to(device), model.prompts.pooled.to(device)
@@ -85,12 +86,12 @@ class Objective(nn.Module):
         )
         error = (predicted.float() - (noise - targets)).square()
         loss = (batch.weights * error).mean()
-        if not self.picture or batch.pictures is None or batch.bases is None:
+        if not self.picture or batch.pictures is None or batch.bases is None or batch.shown is None:
             return loss
         answers = decode_unclamped(self.model.vae, noise - predicted.float())
-        truths = batch.pictures.to(answers.device) / 2 + 0.5
+        pictures = (one.to(answers.device) / 2 + 0.5 for one in (batch.pictures, batch.shown))
         bases = batch.bases.to(answers.device)
-        errors = self.errors(answers, truths, prompts, bases) * (sigma == 1)
+        errors = self.errors(answers, *pictures, prompts, bases) * (sigma == 1)
         return loss + self.picture * errors.mean()
 
     def _draw(

@@ -13,7 +13,8 @@ from collections.abc import Callable, Mapping, Sequence
 
 import torch
 
-from diception_ros.tasks import TASKS, Disparity, Keypoints, Mask, Normals, Task
+from diception_ros.tasks import TASKS, Disparity, Keypoints, Mask, Normals, Refinement, Task
+from diception_ros.training.guided import guided
 
 Tensor = torch.Tensor
 Error = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -29,11 +30,9 @@ SHORTEST = 1e-2
 """Length under which a vector's direction is not followed."""
 
 
-def error_of(task: Task | None) -> Error | None:
+def error_of(task: Task) -> Error | None:
     """The error of the task's answers; None where nothing is better than the squared error. So it
     is for entities: neither absolute colour errors nor errors of pairs of pixels helped them."""
-    if task is None:
-        return None
     by_result: dict[object, Error] = {
         Disparity: disparity_error,
         Normals: direction_error,
@@ -44,25 +43,44 @@ def error_of(task: Task | None) -> Error | None:
 
 
 class PictureError:
-    """Errors by the prompts of known tasks. (N, 3, H, W) pictures are in 0..1."""
+    """Errors by the prompts of known tasks. (N, 3, H, W) pictures are in 0..1. refinement: of each
+    task's masks in serving, which are then compared as they will be read."""
 
-    def __init__(self, tasks: Mapping[str, Task] = TASKS) -> None:
-        self.tasks = sorted(tasks.values(), key=lambda task: -len(task.prompt))
+    def __init__(
+        self,
+        tasks: Mapping[str, Task] = TASKS,
+        refinement: Callable[[str], Refinement] = lambda task: Refinement(),
+    ) -> None:
+        known = sorted(tasks.values(), key=lambda task: -len(task.prompt))
+        errors = [(task, error_of(task)) for task in known]
+        self.tasks = [
+            (task.prompt, error, refinement(task.name).edges if error is overlap_error else 0)
+            for task, error in errors
+        ]
 
     def __call__(
-        self, answers: Tensor, truths: Tensor, prompts: Sequence[str], bases: Tensor
+        self,
+        answers: Tensor,
+        truths: Tensor,
+        images: Tensor,
+        prompts: Sequence[str],
+        bases: Tensor,
     ) -> Tensor:
-        """(N,), zero for prompts without an error. bases (N,): see disparity_error."""
+        """(N,), zero for prompts without an error. images: those that are answered about. bases
+        (N,): see disparity_error."""
         errors = torch.zeros(len(answers), device=answers.device)
-        by_error: dict[Error, list[int]] = {}
-        for row, prompt in enumerate(prompts):
-            error = error_of(next((t for t in self.tasks if prompt.startswith(t.prompt)), None))
-            if error:
-                by_error.setdefault(error, []).append(row)
-        for error, rows in by_error.items():
+        asked: dict[tuple[Error, int], list[int]] = {}
+        for row, given in enumerate(prompts):
+            for prompt, error, edges in self.tasks:
+                if given.startswith(prompt):
+                    if error:
+                        asked.setdefault((error, edges), []).append(row)
+                    break
+        for (error, edges), rows in asked.items():
             at = torch.tensor(rows, device=answers.device)
-            found = error(answers[at].float(), truths[at].float(), bases[at])
-            errors = errors.index_add(0, at, found)
+            shown = answers[at].float()
+            shown = guided(shown, images[at].float(), edges) if edges else shown
+            errors = errors.index_add(0, at, error(shown, truths[at].float(), bases[at]))
         return errors
 
 

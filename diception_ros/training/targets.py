@@ -38,6 +38,8 @@ SPOT = "spot"
 NAMED = tuple(name for name in CATEGORIES if name)
 MIN_AREA = 24
 """Pixels (at 128 x 128) under which an instance is neither asked for nor drawn."""
+AIMED = 0.4
+"""Share of clicks that are at the innermost pixel of what they are meant for."""
 LIMBS = (
     *((1, 2), (2, 3), (4, 5), (5, 6), (1, 4)),
     *((7, 8), (8, 9), (10, 11), (11, 12), (7, 10)),
@@ -160,15 +162,25 @@ def pick_instance(instances: npt.NDArray[np.uint16], rng: Rng) -> int:
 
 
 def draw_points(mask: Bool, rng: Rng) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
-    """One to three points inside the mask, sometimes one or two outside (label 0)."""
+    """One to three points inside the mask, the first of them often its innermost one, at which
+    people aim, and sometimes one or two outside (label 0)."""
     points, labels = np.zeros((5, 2), np.float32), np.zeros(5, np.int64)
     inside = np.argwhere(mask)
     outside = np.argwhere(~mask)
     count = int(rng.choice([1, 1, 1, 2, 3]))
     extra = int(rng.choice([0, 0, 0, 1, 2])) if len(outside) else 0
     chosen = inside[rng.integers(len(inside), size=count)]
+    if rng.random() < AIMED:
+        chosen[0] = innermost(mask)
     if extra:
         chosen = np.concatenate([chosen, outside[rng.integers(len(outside), size=extra)]])
     points[: len(chosen)] = chosen / np.float32(mask.shape)
     labels[:count] = 1
     return points, labels
+
+
+def innermost(mask: Bool) -> tuple[int, int]:
+    """(row, column) of the pixel farthest from the mask's edge; the image's border is an edge."""
+    depth = cv2.distanceTransform(np.pad(mask.astype(np.uint8), 1), cv2.DIST_L2, 5)
+    row, column = np.unravel_index(int(np.argmax(depth)), depth.shape)
+    return int(row) - 1, int(column) - 1

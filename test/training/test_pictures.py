@@ -4,6 +4,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -11,10 +12,18 @@ import torch
 from diception_ros.evaluation.protocols.depth import align_disparity
 from diception_ros.model import Diception
 from diception_ros.model.autoencoder import decode_unclamped
-from diception_ros.tasks import TASKS, Keypoints, disparity_from_depth, farthest_disparity
+from diception_ros.tasks import (
+    TASKS,
+    Keypoints,
+    Refinement,
+    disparity_from_depth,
+    farthest_disparity,
+)
+from diception_ros.tasks.edges import SIDE, Guide
 from diception_ros.tasks.pose import decode, encode
 from diception_ros.training import cache
 from diception_ros.training.data import Batches, Encoder
+from diception_ros.training.guided import guided
 from diception_ros.training.objective import Encoded, Noising, Objective
 from diception_ros.training.pictures import (
     PictureError,
@@ -140,7 +149,7 @@ def test_every_prompt_gets_its_tasks_error(depth: np.ndarray) -> None:
     prompts = [TASKS[name].prompt for name in ("depth", "normal", "entity", "point", "pose")]
     prompts += [TASKS["semantic"].prompt_for("person"), ""]
     bases = torch.full((7,), 0.1)
-    found = PictureError()(answer, truth, prompts, bases)
+    found = PictureError()(answer, truth, truth, prompts, bases)
     alone = slice(0, 1)
     wanted = [
         float(error(answer[alone], truth[alone], bases[alone]))
@@ -149,6 +158,24 @@ def test_every_prompt_gets_its_tasks_error(depth: np.ndarray) -> None:
     depth_, normal, mask, disks = wanted
     expected = torch.tensor([depth_, normal, 0.0, mask, disks, mask, 0.0])
     torch.testing.assert_close(found, expected)
+
+
+def test_a_mask_is_compared_as_it_is_refined() -> None:
+    """By the filter that serving uses, at the size at which that works."""
+    image = np.full((SIDE, SIDE, 3), 80, np.uint8)
+    image[40:90, 30:] = 170, 120, 90
+    score = cv2.GaussianBlur(np.float32(np.roll(image[..., 0], 2, axis=1) > 128), (0, 0), 1)
+    served = Guide(image).filtered(score, 3)
+    answer, truth = grey(score), grey(image[..., 0] > 128)
+    shown = torch.from_numpy(image).permute(2, 0, 1)[None].float() / 255
+    found = guided(answer, shown, 3)
+    np.testing.assert_allclose(found[0, 0].clamp(0, 1), served, atol=2e-3)
+    prompts = [TASKS["point"].prompt]
+    errors = PictureError(refinement=lambda task: Refinement(edges=3 * (task == "point")))
+    wanted = overlap_error(grey(served), truth, NONE)
+    found = errors(answer, truth, shown, prompts, NONE)
+    torch.testing.assert_close(found, wanted, atol=5e-4, rtol=0)
+    assert float(wanted) < float(overlap_error(answer, truth, NONE)) - 1e-3
 
 
 def test_an_example_of_depth_knows_what_min_max_took_away() -> None:
@@ -180,11 +207,12 @@ def test_the_loss_adds_the_decoded_answers_errors(model: Diception, batch: Encod
     embeds, pooled = model.prompts.lookup(batch.prompts)
     tokens = model.point_tokens(batch.points, batch.labels, 6)
     time = torch.full((6,), 1000.0)
-    assert batch.pictures is not None and batch.bases is not None
+    assert batch.pictures is not None and batch.bases is not None and batch.shown is not None
+    pictures = batch.pictures / 2 + 0.5, batch.shown / 2 + 0.5
     with torch.no_grad():
         velocity = model.velocity(noise, batch.images, time, embeds, pooled, tokens)
         shown = decode_unclamped(model.vae, noise - velocity)
-        errors = PictureError()(shown, batch.pictures / 2 + 0.5, batch.prompts, batch.bases)
+        errors = PictureError()(shown, *pictures, batch.prompts, batch.bases)
         found = both(batch, (0, 0)) - plain(batch, (0, 0))
     assert float(errors.mean()) > 0.01
     torch.testing.assert_close(found, 3 * errors.mean(), rtol=1e-3, atol=1e-4)

@@ -5,7 +5,14 @@ import pytest
 from diception_ros.tasks import TASKS
 from diception_ros.training.pool import mirrored
 from diception_ros.training.scenes import CATEGORIES, Frame
-from diception_ros.training.targets import colours_of, draw_points, make_example, prompts
+from diception_ros.training.targets import (
+    AIMED,
+    colours_of,
+    draw_points,
+    innermost,
+    make_example,
+    prompts,
+)
 
 SIZE = 64
 
@@ -78,6 +85,14 @@ def test_points_lie_in_the_mask_that_is_asked_for(frame: Frame) -> None:
 def test_a_mask_without_outside_gets_no_points_outside() -> None:
     points, labels = draw_points(np.ones((4, 4), bool), np.random.default_rng(0))
     assert labels.sum() == (points.any(axis=1) | (labels == 1)).sum()
+
+
+def test_many_clicks_are_aimed_at_the_middle() -> None:
+    mask, rng = np.zeros((32, 32), bool), np.random.default_rng(0)
+    mask[4:15, 10:31] = True
+    middle = np.float32(innermost(mask)) / 32
+    aimed = [np.array_equal(draw_points(mask, rng)[0][0], middle) for _ in range(400)]
+    assert AIMED - 0.08 < np.mean(aimed) < AIMED + 0.08
 
 
 def test_every_prompt_is_a_tasks_own(frame: Frame) -> None:

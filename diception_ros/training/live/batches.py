@@ -155,7 +155,7 @@ class LiveBatches:
 
     def points(self, mask: Tensor, rng: Rng) -> tuple[Tensor, Tensor]:
         """One to three points inside masks (B, H, W), sometimes one or two outside; (B, 5, 2) row,
-        column in 0..1 and labels (B, 5). See targets.draw_points."""
+        column in 0..1 and labels (B, 5). As targets.draw_points, but none of them aimed."""
         side, flat = mask.shape[-1], mask.flatten(1)
         everywhere = flat.all(1, keepdim=True)
         draw = {"replacement": True, "generator": self.film.generator}

@@ -5,13 +5,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
 from diception_ros.tasks import TASKS, Mask
 from diception_ros.training.scenes import CATEGORIES, Frame
-from diception_ros.training.targets import MIN_AREA, colours_of, soft
+from diception_ros.training.targets import MIN_AREA, colours_of, innermost, soft
 
 Float = npt.NDArray[np.float32]
 Bool = npt.NDArray[np.bool_]
@@ -111,10 +110,3 @@ def large(ids: npt.NDArray[np.uint16], least: int) -> list[int]:
     areas = np.bincount(ids.ravel())
     areas[0] = 0
     return np.flatnonzero(areas >= max(least, 1)).tolist()
-
-
-def innermost(mask: Bool) -> tuple[int, int]:
-    """(row, column) of the pixel farthest from the mask's edge; the image's border is an edge."""
-    depth = cv2.distanceTransform(np.pad(mask.astype(np.uint8), 1), cv2.DIST_L2, 5)
-    row, column = np.unravel_index(int(np.argmax(depth)), depth.shape)
-    return int(row) - 1, int(column) - 1
