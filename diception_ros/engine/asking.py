@@ -14,6 +14,7 @@ from diception_ros.model import Diception
 from diception_ros.model.lora import Adapter
 from diception_ros.model.sampling import check_sigmas, default_sigmas
 from diception_ros.tasks import Refinement, Request, Task
+from diception_ros.tasks.edges import refinement
 
 
 class Asking:
@@ -22,7 +23,7 @@ class Asking:
     def __init__(self, model: Diception, tasks: Mapping[str, Task]) -> None:
         self._prompts, self._info, self._scheduler = model.prompts, model.info, model.scheduler
         self.tasks = {
-            name: replace(task, refine=self._info.refinement(name))
+            name: replace(task, refine=refinement(self._info.refine, name))
             if task.refine == Refinement()
             else task
             for name, task in tasks.items()

@@ -25,7 +25,6 @@ from diception_ros.imaging import Canvas
 from diception_ros.model.checkpoint import WEIGHTS, load_strict, read_safetensors, read_weights
 from diception_ros.model.points import PointEmbedder
 from diception_ros.model.prompts import PromptBank
-from diception_ros.tasks import Refinement
 
 if TYPE_CHECKING:
     from diception_ros.model.diception import Diception
@@ -53,7 +52,7 @@ class BundleInfo:
     canvas: (height, width) in pixels the network runs at. point_order: the axis order of point
     coordinates, "row-col" or "col-row" (the published code contradicts itself; see the README).
     defaults: {task: {steps, guidance}}. refine: {task: {edges, regions}}, for a network whose
-    pictures are coarser than images: see tasks.Refinement; none for the official weights.
+    pictures are coarser than images, see tasks.Refinement; none for the official weights.
     prompts: "encoded" by text encoders, or "random": fixed vectors without a meaning of their own.
     training: what it was trained on, in words; metrics: {name: figure} as measured.
     """
@@ -78,21 +77,17 @@ class BundleInfo:
         for task, values in self.defaults.items():
             if not set(values) <= {"steps", "guidance"}:
                 raise ValueError(f"defaults of '{task}': expected steps, guidance, got {values}")
-        for task in self.refine:
-            self.refinement(task)
+        for task, values in self.refine.items():
+            if not set(values) <= {"edges", "regions"} or min(values.values(), default=0) < 0:
+                raise ValueError(
+                    f"refine of '{task}': expected edges, regions, neither negative, got {values}"
+                )
 
     def steps(self, task: str, fallback: int) -> int:
         return int(self.defaults.get(task, {}).get("steps", fallback))
 
     def guidance(self, task: str, fallback: float) -> float:
         return float(self.defaults.get(task, {}).get("guidance", fallback))
-
-    def refinement(self, task: str) -> Refinement:
-        """Of the task's pictures. ValueError if the card says what is none."""
-        try:
-            return Refinement(**self.refine.get(task, {}))  # type: ignore[arg-type]  # checked there
-        except (TypeError, ValueError) as error:
-            raise ValueError(f"refine of '{task}': {error}") from error
 
 
 def read_bundle_info(bundle: str | Path) -> BundleInfo:

@@ -7,6 +7,7 @@ Colours in, colours out, before any decoding: what a task's colours mean does no
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from typing import Any
 
 import cv2
@@ -71,6 +72,15 @@ class Guide:
         spread += FAINT * np.eye(3, dtype=np.float32)
         spread -= middle[..., :, None] * middle[..., None, :]
         return middle, inverse(spread)
+
+
+def refinement(card: Mapping[str, Mapping[str, float]], task: str) -> Refinement:
+    """What `refine` of a bundle's card says of a task. ValueError for what is no whole number."""
+    values = card.get(task, {})
+    edges, regions = float(values.get("edges", 0)), float(values.get("regions", 0))
+    if not edges.is_integer():
+        raise ValueError(f"refine of '{task}': expected edges, a whole number, found {edges:g}")
+    return Refinement(int(edges), regions)
 
 
 def refined(colours: Float, guide: Guide, how: Refinement) -> Float:

@@ -142,9 +142,9 @@ class Refinement:
     regions: float = 0.0
 
     def __post_init__(self) -> None:
-        if not (self.edges >= 0 and self.edges == int(self.edges) and self.regions >= 0):
+        if self.edges < 0 or self.regions < 0:
             raise ValueError(
-                "expected edges, a whole number, and regions, neither negative, found edges "
+                "expected edges and regions of at least 0, found edges "
                 f"{self.edges} and regions {self.regions}"
             )
 

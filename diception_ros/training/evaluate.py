@@ -31,7 +31,7 @@ from diception_ros.model.attention import pack
 from diception_ros.model.feed_forward import fuse
 from diception_ros.model.precision import best_dtype
 from diception_ros.tasks import TASKS
-from diception_ros.tasks.edges import Guide, refined
+from diception_ros.tasks.edges import Guide, refined, refinement
 from diception_ros.training.measure.baselines import baselines
 from diception_ros.training.measure.pictures import draw_real, draw_scenes, scene_rows, stacked
 from diception_ros.training.measure.questions import Float, Question, ask, possible
@@ -116,8 +116,8 @@ def predict_batch(model: Diception, batch: Sequence[Question], steps: int) -> li
     )
     pairs = zip(generated, batch, strict=True)
     drawn = [(canvas.from_model(image, question.size), question) for image, question in pairs]
-    how = model.info.refinement
-    return [refined(colours, guide_of(question), how(question.task)) for colours, question in drawn]
+    how = partial(refinement, model.info.refine)
+    return [refined(colours, guide_of(q), how(q.task)) for colours, q in drawn]
 
 
 def guide_of(question: Question) -> Guide:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -13,6 +14,7 @@ from torch import nn
 from diception_ros.model import Diception
 from diception_ros.model.autoencoder import decode_unclamped
 from diception_ros.tasks import TASKS, Task
+from diception_ros.tasks.edges import refinement
 from diception_ros.training.pictures import PictureError
 
 
@@ -62,7 +64,7 @@ class Objective(nn.Module):
     ) -> None:
         super().__init__()
         self.model, self.noising, self.picture = model, noising, picture
-        self.errors = PictureError(tasks, model.info.refinement)
+        self.errors = PictureError(tasks, partial(refinement, model.info.refine))
         device = model.device
         self.serving = model.fixed_noise(*model.info.canvas).to(device)
         self.embeds, self.pooled = model.prompts.embeds.to(device), model.prompts.pooled.to(device)

@@ -11,7 +11,15 @@ import pytest
 
 from diception_ros.evaluation.metrics import mask_iou
 from diception_ros.tasks import Refinement
-from diception_ros.tasks.edges import FAINT, Guide, box_mean, inverse, refined, shrunk
+from diception_ros.tasks.edges import (
+    FAINT,
+    Guide,
+    box_mean,
+    inverse,
+    refined,
+    refinement,
+    shrunk,
+)
 
 
 def scene(size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
@@ -108,7 +116,16 @@ def test_the_pieces() -> None:
     assert shrunk(np.zeros((100, 640), np.float32)).shape == (100, 640)
 
 
-@pytest.mark.parametrize("values", [{"edges": -1}, {"regions": -0.5}, {"edges": 1.5}])
+def test_a_bundles_card_says_how_each_task_is_refined() -> None:
+    card = {"point": {"edges": 3}, "entity": {"regions": 60.0, "edges": 2.0}}
+    assert refinement(card, "point") == Refinement(edges=3)
+    assert refinement(card, "entity") == Refinement(2, 60.0)
+    assert refinement(card, "depth") == Refinement()
+    with pytest.raises(ValueError, match=r"of 'x': expected edges, a whole number, found 1\.5"):
+        refinement({"x": {"edges": 1.5}}, "x")
+
+
+@pytest.mark.parametrize("values", [{"edges": -1}, {"regions": -0.5}])
 def test_what_is_no_refinement_is_refused(values: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match="neither negative, found edges"):
+    with pytest.raises(ValueError, match="of at least 0, found edges"):
         Refinement(**values)

@@ -21,7 +21,7 @@ def test_the_shipped_recipes_are_read(name: str, tmp_path: Path) -> None:
     assert {task for phase in recipe.phases for task in phase.shares} == {"copy", "spot", *TASKS}
 
 
-@pytest.mark.parametrize("name", ["train_finer.yaml", "train_pictures.yaml"])
+@pytest.mark.parametrize("name", ["train_finer.yaml", "train_pictures.yaml", "train_masks.yaml"])
 def test_the_recipes_that_go_on_ask_for_every_task(name: str) -> None:
     recipe = read_recipe(FOLDER / name)
     assert recipe.init is not None
