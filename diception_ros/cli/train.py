@@ -39,10 +39,14 @@ def export(
     autoencoder: Annotated[Path | None, typer.Option(help="Instead of the recipe's.")] = None,
     metrics: Annotated[Path | None, typer.Option(help="metrics.json of the evaluation.")] = None,
     notes: Annotated[Path | None, typer.Option(help="YAML: phases, limits; for the card.")] = None,
+    blend: Annotated[
+        float,
+        typer.Option(help="Share of the trained weights; the rest are those of the recipe's init."),
+    ] = 1.0,
 ) -> None:
     """Write the running mean of a training's checkpoint as a bundle, with its card."""
     from diception_ros.training.export import export_files
     from diception_ros.training.recipe import read_recipe
 
     recipe = read_recipe(config, out=out, autoencoder=autoencoder)
-    print(export_files(recipe, bundle, metrics, notes).training)
+    print(export_files(recipe, bundle, metrics, notes, blend).training)

@@ -8,14 +8,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 import yaml
 
-from diception_ros.model import BundleInfo, save_bundle
+from diception_ros.model import BundleInfo, Diception, save_bundle
 from diception_ros.tasks import TASKS
 from diception_ros.training.measure.timing import hardware
 from diception_ros.training.recipe import Recipe
 from diception_ros.training.targets import NAMED
-from diception_ros.training.train import CHECKPOINT, Trainer
+from diception_ros.training.train import CHECKPOINT, Trainer, first_model
 
 STORY = """\
 Trained from random weights, so that the node works without a download. No third-party weights or \
@@ -73,28 +74,52 @@ def card(recipe: Recipe, trainer: Trainer, notes: Notes, metrics: dict[str, Any]
 
 
 def export(
-    recipe: Recipe, out: Path, notes: Notes | None = None, metrics: dict[str, Any] | None = None
+    recipe: Recipe,
+    out: Path,
+    notes: Notes | None = None,
+    metrics: dict[str, Any] | None = None,
+    blend: float = 1.0,
 ) -> BundleInfo:
-    """Writes the running mean of recipe.out's checkpoint as a bundle in half precision.
-    ValueError if there is no checkpoint."""
+    """Writes the running mean of recipe.out's checkpoint as a bundle in half precision. blend: see
+    `blended`. ValueError if there is no checkpoint."""
     checkpoint = recipe.out / CHECKPOINT
     if not checkpoint.is_file():
         raise ValueError(f"no checkpoint {checkpoint}: train it with 'diception train' first")
     trainer = Trainer(recipe)
     trainer.resume(checkpoint)
     with trainer.averaged() as model:
+        if blend != 1:
+            blended(model, recipe, blend)
         model.info = card(recipe, trainer, notes or Notes(), metrics or {})
         save_bundle(model, out)
     return model.info
 
 
+@torch.no_grad()
+def blended(model: Diception, recipe: Recipe, share: float) -> None:
+    """Weights of which `share` is the training's and the rest the bundle's that it began with. They
+    often do better than either, since each strayed elsewhere (Wortsman et al. 2022, arXiv
+    2109.01903). ValueError for a share outside 0..1 and without such a bundle."""
+    if not 0 <= share <= 1:
+        raise ValueError(f"blend must lie in 0..1, got {share:g}")
+    if recipe.init is None:
+        raise ValueError("blend needs a recipe with 'init': this one began with random weights")
+    before = first_model(recipe).transformer.state_dict()
+    for name, weight in model.transformer.named_parameters():
+        weight.lerp_(before[name].to(weight), 1 - share)
+
+
 def export_files(
-    recipe: Recipe, out: Path, metrics: Path | None = None, notes: Path | None = None
+    recipe: Recipe,
+    out: Path,
+    metrics: Path | None = None,
+    notes: Path | None = None,
+    blend: float = 1.0,
 ) -> BundleInfo:
     """`export` with its words and figures from files."""
     said = Notes(**yaml.safe_load(notes.read_text())) if notes else Notes()
     tables = json.loads(metrics.read_text())["tables"] if metrics else {}
-    return export(recipe, out, said, rounded(tables))
+    return export(recipe, out, said, rounded(tables), blend)
 
 
 def rounded(table: Any) -> Any:

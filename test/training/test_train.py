@@ -147,6 +147,27 @@ def test_a_training_becomes_a_bundle_and_a_bundle_trains_on(
     assert story.startswith(info.training) and "12 further steps" in story
 
 
+def test_a_bundle_may_keep_a_share_of_the_weights_it_began_with(
+    recipe: MakeRecipe, tmp_path: Path
+) -> None:
+    train(recipe())
+    export(recipe(), tmp_path / "first")
+    onward = recipe(out=tmp_path / "on", autoencoder=None, init=tmp_path / "first")
+    train(onward)
+    found = []
+    for share in (0.0, 0.25, 1.0):
+        export(onward, tmp_path / f"{share}", blend=share)
+        loaded = Diception.load(tmp_path / f"{share}").transformer
+        found.append(loaded.get_parameter("transformer_blocks.0.attn.to_q.weight"))
+    before, some, after = found
+    torch.testing.assert_close(some, 0.75 * before + 0.25 * after, atol=1e-4, rtol=2e-3)
+    assert not torch.allclose(before, after, atol=1e-3)
+    with pytest.raises(ValueError, match="blend needs a recipe with 'init'"):
+        export(recipe(), tmp_path / "bundle", blend=0.5)
+    with pytest.raises(ValueError, match=r"blend must lie in 0\.\.1, got 1\.5"):
+        export(onward, tmp_path / "bundle", blend=1.5)
+
+
 def test_a_bundle_trains_on_with_more_tokens(recipe: MakeRecipe, tmp_path: Path) -> None:
     train(recipe())
     export(recipe(), tmp_path / "bundle")
