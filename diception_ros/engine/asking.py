@@ -13,7 +13,7 @@ from diception_ros.imaging import check_rgb
 from diception_ros.model import Diception
 from diception_ros.model.lora import Adapter
 from diception_ros.model.sampling import check_sigmas, default_sigmas
-from diception_ros.tasks import Refinement, Request, Task
+from diception_ros.tasks import Request, Task
 from diception_ros.tasks.edges import refinement
 
 
@@ -24,8 +24,6 @@ class Asking:
         self._prompts, self._info, self._scheduler = model.prompts, model.info, model.scheduler
         self.tasks = {
             name: replace(task, refine=refinement(self._info.refine, name))
-            if task.refine == Refinement()
-            else task
             for name, task in tasks.items()
         }
         self._sigmas: dict[int, tuple[float, ...]] = {}

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cache
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +12,7 @@ import numpy.typing as npt
 from diception_ros.engine.deadline import Costs, Plan, work_of
 from diception_ros.engine.jobs import Clock, Job, Options, Outcome
 from diception_ros.engine.transfers import Arrival
-from diception_ros.tasks import Instances, Refinement, Request, Result
+from diception_ros.tasks import Instances, Request, Result
 from diception_ros.tasks.edges import Guide, refined
 
 
@@ -56,11 +55,10 @@ class Pending:
 
     def _results(self, firsts: Sequence[npt.NDArray[np.float32]]) -> list[list[Result]]:
         results: list[list[Result | None]] = [[None] * len(asked) for asked in self.requests]
-        guides = cache(lambda number: Guide(self.images[number]))
+        guides = [Guide(image) for image in self.images]
         for job, colours in zip(self.jobs, firsts, strict=True):
-            if job.task.refine != Refinement():
-                colours = refined(colours, guides(job.image), job.task.refine)
-            results[job.image][job.slot] = _decode(job, colours)
+            shown = refined(colours, guides[job.image], job.task.refine)
+            results[job.image][job.slot] = _decode(job, shown)
         return results  # type: ignore[return-value]  # every slot has been filled
 
     def _spread(

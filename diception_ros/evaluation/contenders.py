@@ -13,7 +13,7 @@ from diception_ros.engine import Engine
 from diception_ros.engine.naive import Naive
 from diception_ros.evaluation.benchmark_report import COMPILED, NAIVE, OURS, Cell
 from diception_ros.evaluation.floor import count_flops
-from diception_ros.tasks import Refinement, Request
+from diception_ros.tasks import Request
 from diception_ros.tasks.edges import Guide, refined
 
 TASK_ORDER = ("depth", "normal", "entity", "point", "semantic", "pose")
@@ -51,9 +51,7 @@ def answer(engine: Engine, naive: Naive, frame: np.ndarray, request: Request) ->
     task = engine.tasks[request.task]
     prompt = task.prompt_for(request.category)
     colours = naive(frame, prompt, request.steps or 1, request.guidance or 1.0)
-    if task.refine != Refinement():
-        colours = refined(colours, Guide(frame), task.refine)
-    return task.decode(colours, **task.options)
+    return task.decode(refined(colours, Guide(frame), task.refine), **task.options)
 
 
 def eager(engine: Engine, cell: Cell) -> Call:

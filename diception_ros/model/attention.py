@@ -13,8 +13,9 @@ from torch.nn import functional
 
 SHORT = 256
 """Tokens up to which attention written out is faster than torch's kernel in float32, too."""
-TILES = torch.cpu._is_amx_tile_supported()
-"""Whether torch's kernel multiplies in a CPU's tiles in bfloat16. (torch has no public name.)"""
+TILES = getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)()
+"""Whether torch's kernel multiplies in a CPU's tiles in bfloat16. torch has no public name for it,
+and may have none at all elsewhere."""
 ROWS = 512
 """Queries that are answered at once, so that their scores stay in the cache."""
 

@@ -78,9 +78,11 @@ class BundleInfo:
             if not set(values) <= {"steps", "guidance"}:
                 raise ValueError(f"defaults of '{task}': expected steps, guidance, got {values}")
         for task, values in self.refine.items():
-            if not set(values) <= {"edges", "regions"} or min(values.values(), default=0) < 0:
+            known, least = set(values) <= {"edges", "regions"}, min(values.values(), default=0)
+            if not known or least < 0 or values.get("edges", 0) % 1:
                 raise ValueError(
-                    f"refine of '{task}': expected edges, regions, neither negative, got {values}"
+                    f"refine of '{task}': expected edges (a whole number) and regions, neither "
+                    f"negative, got {values}"
                 )
 
     def steps(self, task: str, fallback: int) -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Any
 
 import cv2
@@ -35,13 +36,20 @@ COLOUR = 0.3
 
 class Guide:
     """An image (H, W, 3) uint8 whose edges pictures shall follow; what it gives is computed once
-    for all of them. For one thread."""
+    for all of them, and not before one asks. For one thread."""
 
     def __init__(self, image: npt.NDArray[np.uint8]) -> None:
-        self.size = image.shape[1::-1]
-        self.small = shrunk(image).astype(np.float32) / 255
-        self._planes = [plane.astype(np.float32) / 255 for plane in cv2.split(image)]
+        self._image, self.size = image, image.shape[1::-1]
         self._statistics: dict[int, tuple[Float, Float]] = {}
+
+    @cached_property
+    def small(self) -> Float:
+        """The image at SIDE, in 0..1."""
+        return np.asarray(shrunk(self._image) / np.float32(255), np.float32)
+
+    @cached_property
+    def _planes(self) -> list[Float]:
+        return [np.asarray(p / np.float32(255), np.float32) for p in cv2.split(self._image)]
 
     def filtered(self, channel: Float, radius: int) -> Float:
         """A channel (H, W) as a linear function of the image around every pixel, in 0..1: the
@@ -75,12 +83,9 @@ class Guide:
 
 
 def refinement(card: Mapping[str, Mapping[str, float]], task: str) -> Refinement:
-    """What `refine` of a bundle's card says of a task. ValueError for what is no whole number."""
+    """What `refine` of a bundle's card, which has been checked, says of a task."""
     values = card.get(task, {})
-    edges, regions = float(values.get("edges", 0)), float(values.get("regions", 0))
-    if not edges.is_integer():
-        raise ValueError(f"refine of '{task}': expected edges, a whole number, found {edges:g}")
-    return Refinement(int(edges), regions)
+    return Refinement(int(values.get("edges", 0)), float(values.get("regions", 0)))
 
 
 def refined(colours: Float, guide: Guide, how: Refinement) -> Float:

@@ -90,7 +90,11 @@ def export(
     with trainer.averaged() as model:
         if blend != 1:
             blended(model, recipe, blend)
-        model.info = card(recipe, trainer, notes or Notes(), metrics or {})
+        info = card(recipe, trainer, notes or Notes(), metrics or {})
+        told = (
+            f"{info.training}\n{blend:.0%} of the weights are of these steps, the rest of before."
+        )
+        model.info = info if blend == 1 else replace(info, training=told)
         save_bundle(model, out)
     return model.info
 

@@ -20,7 +20,6 @@ from diception_ros.tasks import (
     Keypoints,
     Mask,
     Normals,
-    Refinement,
     Request,
 )
 from diception_ros.tasks.edges import Guide
@@ -92,14 +91,6 @@ def test_pictures_are_refined_as_the_bundles_card_says(engine, bundle):
         assert not np.array_equal(before[1].ids, after[1].ids)
         score = Guide(image).filtered(before[2].score, 2)
         np.testing.assert_allclose(after[2].score, score, atol=1e-5)
-
-
-def test_a_task_of_ones_own_brings_its_own_refinement(bundle):
-    model = Diception.load(bundle)
-    model.info = replace(model.info, refine={"point": {"edges": 2}})
-    own = replace(TASKS["point"], refine=Refinement(edges=4))
-    assert Engine(model, CPU, TASKS).tasks["point"].refine.edges == 2
-    assert Engine(model, CPU, {"point": own}).tasks["point"].refine.edges == 4
 
 
 def test_engine_equals_generate(engine, bundle):

@@ -126,8 +126,17 @@ def test_bank_without_the_empty_prompt_is_refused(bundle):
         ("point_order", "xy", "point_order must be one of"),
         ("prompts", "spoken", "prompts must be one of"),
         ("defaults", {"depth": {"step": 1}}, "expected steps, guidance"),
-        ("refine", {"point": {"edges": -1}}, "refine of 'point': expected edges, regions"),
-        ("refine", {"point": {"edge": 3}}, "refine of 'point': expected edges, regions"),
+        (
+            "refine",
+            {"point": {"edges": -1}},
+            r"neither negative, got {'edges': -1}",
+        ),
+        (
+            "refine",
+            {"point": {"edges": 1.5}},
+            r"of 'point': expected edges \(a whole number",
+        ),
+        ("refine", {"point": {"edge": 3}}, r"refine of 'point': .* got {'edge': 3}"),
         ("colour", "red", "unexpected keyword"),
     ],
 )

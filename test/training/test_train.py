@@ -17,7 +17,7 @@ import pytest
 import torch
 import yaml
 
-from diception_ros.model import Diception
+from diception_ros.model import Diception, read_bundle_info
 from diception_ros.model.transformer import velocity
 from diception_ros.training.data import Batches
 from diception_ros.training.export import Notes, export
@@ -160,6 +160,8 @@ def test_a_bundle_may_keep_a_share_of_the_weights_it_began_with(
         loaded = Diception.load(tmp_path / f"{share}").transformer
         found.append(loaded.get_parameter("transformer_blocks.0.attn.to_q.weight"))
     before, some, after = found
+    card = read_bundle_info(tmp_path / "0.25")
+    assert "25% of the weights are of these steps" in card.training
     torch.testing.assert_close(some, 0.75 * before + 0.25 * after, atol=1e-4, rtol=2e-3)
     assert not torch.allclose(before, after, atol=1e-3)
     with pytest.raises(ValueError, match="blend needs a recipe with 'init'"):
