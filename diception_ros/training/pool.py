@@ -14,7 +14,7 @@ from diception_ros.tasks import TASKS
 from diception_ros.training.cache import load, unpack
 from diception_ros.training.scenes import CATEGORIES, Frame
 from diception_ros.training.scenes.photo import harsh
-from diception_ros.training.targets import COPY, MIN_AREA, NAMED, SPOT, Example, make_example
+from diception_ros.training.targets import COPY, NAMED, SPOT, Example, least_area, make_example
 
 Rng = np.random.Generator
 Place = tuple[int, int]
@@ -57,7 +57,7 @@ class Pool:
         return len(self.frames)
 
     def add(self, shard: dict[str, Any]) -> None:
-        number = len(self.shards)
+        number, least = len(self.shards), least_area(shard["instances"][0].size)
         self.shards.append(shard)
         for row in range(len(shard["rgb"])):
             place = (number, row)
@@ -65,11 +65,11 @@ class Pool:
             if (shard["people"][row, :, :, 3] > 0).sum() >= 5:
                 self.posed.append(place)
             instances = np.bincount(shard["instances"][row].ravel())[1:]
-            if len(instances) and instances.max() >= 4 * MIN_AREA:
+            if len(instances) and instances.max() >= 4 * least:
                 self.filled.append(place)
             areas = np.bincount(shard["categories"][row].ravel(), minlength=len(CATEGORIES))
             for category, area in zip(CATEGORIES[1:], areas[1:], strict=True):
-                if area >= 3 * MIN_AREA:
+                if area >= 3 * least:
                     self.by_category[category].append(place)
 
     def frame(self, place: Place) -> Frame:

@@ -37,7 +37,7 @@ SPOT = "spot"
 """Not a task of the product either: a white spot at the inside points, under the point prompt."""
 NAMED = tuple(name for name in CATEGORIES if name)
 MIN_AREA = 24
-"""Pixels (at 128 x 128) under which an instance is neither asked for nor drawn."""
+"""Pixels of 128 x 128 under which an instance is neither asked for nor drawn; see least_area."""
 AIMED = 0.4
 """Share of clicks that are at the innermost pixel of what they are meant for."""
 LIMBS = (
@@ -46,6 +46,11 @@ LIMBS = (
     *((1, 7), (4, 10), (0, 1), (0, 7)),
 )
 """Pairs of the 13 keypoints: nose, then per side shoulder, elbow, wrist, hip, knee, ankle."""
+
+
+def least_area(pixels: int) -> float:
+    """MIN_AREA in a picture of so many pixels."""
+    return MIN_AREA * pixels / 128**2
 
 
 def prompts() -> tuple[str, ...]:
@@ -148,7 +153,7 @@ def entity_colours(instances: npt.NDArray[np.uint16]) -> Float:
     column = np.bincount(instances.ravel(), weights=columns.ravel()) / total / width
     size = np.minimum(1.6 * np.sqrt(counts / instances.size), 1)
     palette = 0.2 + 0.8 * np.stack([column, row, size], axis=1)
-    palette[counts < MIN_AREA * instances.size / 128**2] = 0
+    palette[counts < least_area(instances.size)] = 0
     palette[0] = 0
     return palette.astype(np.float32)[instances]
 
@@ -157,7 +162,7 @@ def pick_instance(instances: npt.NDArray[np.uint16], rng: Rng) -> int:
     """The id of a random instance that is large enough; 0 if there is none."""
     counts = np.bincount(instances.ravel())
     counts[0] = 0
-    large = np.flatnonzero(counts >= 2 * MIN_AREA)
+    large = np.flatnonzero(counts >= 2 * least_area(instances.size))
     return int(rng.choice(large)) if len(large) else 0
 
 

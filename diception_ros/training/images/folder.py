@@ -34,10 +34,10 @@ from diception_ros.tasks import (
 )
 from diception_ros.tasks.colours import Palette
 from diception_ros.training.targets import (
-    MIN_AREA,
     Example,
     draw_points,
     entity_colours,
+    least_area,
     pick_instance,
     soft,
 )
@@ -48,7 +48,7 @@ Rng = np.random.Generator
 Size = tuple[int, int]
 ABSENT = 0.15
 """Share of semantic examples that draw any image: mostly the category is not there."""
-SMALLEST = {"random": Palette().smallest, "placed": MIN_AREA / 128**2}
+SMALLEST = {"random": Palette().smallest, "placed": least_area(1)}
 """Share of the picture under which an entity is not drawn."""
 
 
@@ -144,7 +144,8 @@ class Folder:
         if task == "point":
             objects = tuple(one for one in objects if not one.crowd)
         ids = nearest(instance_ids(objects, size), self.canvas)
-        least = 2 * MIN_AREA if task == "point" else SMALLEST[self.manifest.colours] * ids.size
+        share = 2 * least_area(1) if task == "point" else SMALLEST[self.manifest.colours]
+        least = share * ids.size
         if np.bincount(ids.ravel())[1:].max(initial=0) < least:
             width, height = self.canvas.width, self.canvas.height
             raise ValueError(f"no object covers {least:.0f} pixels at {width}x{height}")

@@ -20,7 +20,7 @@ from diception_ros.training.pool import ABSENT
 from diception_ros.training.recipe import Live, Recipe
 from diception_ros.training.scenes import photos
 from diception_ros.training.scenes.objects import CATEGORIES
-from diception_ros.training.targets import COPY, MIN_AREA, NAMED, SPOT
+from diception_ros.training.targets import COPY, NAMED, SPOT, least_area
 
 Rng = np.random.Generator
 Tensor = torch.Tensor
@@ -145,7 +145,7 @@ class LiveBatches:
             mask = torch.ones(len(rows), pool.side, pool.side, dtype=torch.bool, device=at.device)
             points, labels = self.points(mask, rng)
             return paint.spots(points, labels, pool.side), points, labels
-        smallest = 2 * MIN_AREA * pool.side**2 / 128**2
+        smallest = 2 * least_area(pool.side**2)
         large = pool.sizes[rows] >= smallest
         large[:, 0] = False
         chosen = np.where(large, rng.random(large.shape), -1).argmax(1)

@@ -7,7 +7,7 @@ import torch
 from torch.nn import functional
 
 from diception_ros.tasks.pose import LIMB_COLOURS, disk_radius
-from diception_ros.training.targets import LIMBS, MIN_AREA
+from diception_ros.training.targets import LIMBS, least_area
 
 Tensor = torch.Tensor
 IDS = 96
@@ -56,7 +56,7 @@ def palette(instances: Tensor) -> Tensor:
     column = zeros(instances, IDS).scatter_add_(1, flat, (places % width).float()) / total / width
     size = (1.6 * (counts / (height * width)).sqrt()).clamp_max(1)
     colours = 0.2 + 0.8 * torch.stack([column, row, size], -1)
-    colours[counts < MIN_AREA * height * width / 128**2] = 0
+    colours[counts < least_area(height * width)] = 0
     colours[:, 0] = 0
     return colours
 

@@ -13,7 +13,7 @@ from diception_ros.training.live import paint
 from diception_ros.training.live.cast import Views
 from diception_ros.training.live.film import Film
 from diception_ros.training.scenes.objects import CATEGORIES
-from diception_ros.training.targets import MIN_AREA
+from diception_ros.training.targets import least_area
 
 Rng = np.random.Generator
 Tensor = torch.Tensor
@@ -52,7 +52,7 @@ class LivePool:
         sizes = paint.areas(views.instances, paint.IDS).cpu().numpy().astype(np.int32)
         seen = (views.people[..., 2].sum((1, 2)) >= 5).cpu().numpy()
         rows = np.arange(part.start, part.stop)
-        smallest = MIN_AREA * self.side**2 / 128**2
+        smallest = least_area(self.side**2)
         self.sizes[part] = sizes
         self.places[kind, ""].append(rows)
         self.places[kind, "pose"].append(rows[seen])

@@ -21,7 +21,7 @@ from diception_ros.tasks import TASKS
 from diception_ros.training.measure.questions import Bool, Float, Question, possible
 from diception_ros.training.measure.scores import Answer, read
 from diception_ros.training.scenes import Frame
-from diception_ros.training.targets import MIN_AREA, colours_of
+from diception_ros.training.targets import colours_of, least_area
 
 Baseline = Callable[[Question], Answer]
 SLIC_SEGMENTS = 96
@@ -104,7 +104,7 @@ def superpixels(question: Question) -> npt.NDArray[Any]:
 def regions(question: Question) -> npt.NDArray[Any]:
     """Segments of equal colour, from 1 (Felzenszwalb & Huttenlocher 2004)."""
     rgb = question.frame.rgb
-    least = round(MIN_AREA * rgb[..., 0].size / 128**2)
+    least = round(least_area(rgb[..., 0].size))
     return np.asarray(felzenszwalb(rgb, scale=200, sigma=0.8, min_size=max(least, 1))) + 1
 
 

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from diception_ros.tasks import TASKS, Mask
 from diception_ros.training.scenes import CATEGORIES, Frame
-from diception_ros.training.targets import MIN_AREA, colours_of, innermost, soft
+from diception_ros.training.targets import colours_of, innermost, least_area, soft
 
 Float = npt.NDArray[np.float32]
 Bool = npt.NDArray[np.bool_]
@@ -97,12 +97,12 @@ def exchange(questions: list[Question], frames: list[Frame]) -> list[Question]:
 
 def smallest_instance(frame: Frame) -> int:
     """Pixels under which an instance is neither asked for nor scored: 0.3% of the image."""
-    return round(2 * MIN_AREA * frame.instances.size / 128**2)
+    return round(2 * least_area(frame.instances.size))
 
 
 def smallest_category(frame: Frame) -> int:
     """Pixels under which a category is not asked for: 0.4% of the image."""
-    return round(3 * MIN_AREA * frame.categories.size / 128**2)
+    return round(3 * least_area(frame.categories.size))
 
 
 def large(ids: npt.NDArray[np.uint16], least: int) -> list[int]:
