@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 EMBEDDED_BUNDLE = Path(__file__).resolve().parents[1] / "bundles" / "embedded"
 POINT_ORDERS = ("row-col", "col-row")
 PROMPT_KINDS = ("encoded", "random")
+POSITIONS = ("crop", "stretch")
 AUTOENCODERS = {"AutoencoderKL": AutoencoderKL, "AutoencoderTiny": AutoencoderTiny}
 SHARD_SIZE = "15MB"
 KEPT = ("_class_name", "_diffusers_version")
@@ -53,6 +54,8 @@ class BundleInfo:
     coordinates, "row-col" or "col-row" (the published code contradicts itself; see the README).
     defaults: {task: {steps, guidance}}. refine: {task: {edges, regions}}, for a network whose
     pictures are coarser than images, see tasks.Refinement; none for the official weights.
+    positions: at another canvas the network's codes are the middle of a grid ("crop", as SD3's), or
+    those of `canvas` stretched over it ("stretch").
     prompts: "encoded" by text encoders, or "random": fixed vectors without a meaning of their own.
     training: what it was trained on, in words; metrics: {name: figure} as measured.
     """
@@ -66,6 +69,7 @@ class BundleInfo:
     training: str = ""
     metrics: Mapping[str, Any] = field(default_factory=dict)
     prompts: str = "encoded"
+    positions: str = "crop"
     refine: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -74,6 +78,8 @@ class BundleInfo:
             raise ValueError(f"point_order must be one of {POINT_ORDERS}, got '{self.point_order}'")
         if self.prompts not in PROMPT_KINDS:
             raise ValueError(f"prompts must be one of {PROMPT_KINDS}, got '{self.prompts}'")
+        if self.positions not in POSITIONS:
+            raise ValueError(f"positions must be one of {POSITIONS}, got '{self.positions}'")
         for task, values in self.defaults.items():
             if not set(values) <= {"steps", "guidance"}:
                 raise ValueError(f"defaults of '{task}': expected steps, guidance, got {values}")

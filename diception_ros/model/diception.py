@@ -16,6 +16,7 @@ from diception_ros.model import autoencoder, sampling
 from diception_ros.model.allocator import keep_freed_memory
 from diception_ros.model.bundle import BundleInfo, read_parts
 from diception_ros.model.points import PointEmbedder
+from diception_ros.model.positions import StretchedPatchEmbed
 from diception_ros.model.prompts import PromptBank
 from diception_ros.model.transformer import velocity
 
@@ -42,6 +43,10 @@ class Diception(nn.Module):
         self.prompts = prompts
         self.scheduler = scheduler
         self.info = info
+        if info.positions == "stretch":
+            patch, (_, *latents) = transformer.config.patch_size, self.latent_shape(*info.canvas)
+            tokens = latents[0] // patch, latents[1] // patch
+            transformer.pos_embed = StretchedPatchEmbed(transformer.pos_embed, tokens)
 
     @classmethod
     def load(

@@ -93,6 +93,12 @@ def open_source(path: Path, recipe: Recipe, tasks: Mapping[str, Task]) -> Source
     pool = Pool(path, recipe.harsh)
     if not pool.refresh():
         raise ValueError(f"no shards in {path}: render some with 'diception scenes render'")
+    height, width = pool.shards[0]["rgb"].shape[1:3]
+    if (height, width) != recipe.canvas:
+        raise ValueError(
+            f"{path}: scenes of {height}x{width}, but the recipe's canvas is {recipe.canvas[0]}x"
+            f"{recipe.canvas[1]}: render them with 'diception scenes render --size'"
+        )
     return pool
 
 

@@ -10,6 +10,7 @@ from torch import nn
 from torch.nn import functional
 
 from diception_ros.model import BundleInfo, Diception, PointEmbedder, PromptBank
+from diception_ros.model.positions import stretched
 from diception_ros.tasks import TASKS
 from diception_ros.training.recipe import Size
 from diception_ros.training.targets import COPY, NAMED
@@ -136,6 +137,21 @@ def split_tokens(transformer: SD3Transformer2DModel, patch: int) -> SD3Transform
         weights[name] = answers.mean((1, 3)).flatten(0, 2)
     split.load_state_dict(weights)
     return split
+
+
+@torch.no_grad()
+def stretch_positions(
+    transformer: SD3Transformer2DModel, before: tuple[int, int], after: tuple[int, int]
+) -> None:
+    """A canvas of `after` tokens (rows, columns) gets the position codes that one of `before` has
+    at the same places. ValueError for more tokens than the network has codes for."""
+    codes, side = transformer.pos_embed.pos_embed, int(transformer.config.pos_embed_max_size)
+    if max(after) > side:
+        raise ValueError(f"canvas: {after[0]}x{after[1]} tokens, the network has {side} a side")
+    grid = codes.unflatten(1, (side, side))
+    top, left = ((side - tokens) // 2 for tokens in after)
+    found = stretched(codes, before, after).unflatten(1, after)
+    grid[:, top : top + after[0], left : left + after[1]] = found
 
 
 @torch.no_grad()

@@ -33,12 +33,15 @@ class Phase:
 @dataclass(frozen=True)
 class Size:
     """The network that is made when there is no bundle to start from. patch: latents a side that
-    one token stands for, 2 if not said; a bundle to start from may be given smaller ones."""
+    one token stands for, 2 if not said; a bundle to start from may be given smaller ones.
+    stretch: the positions of the bundle's canvas are stretched over this one and any other, see
+    model.positions; without it a larger canvas has more of them around, as SD3's have."""
 
     width: int = 256
     heads: int = 4
     layers: int = 8
     patch: int | None = None
+    stretch: bool = False
 
 
 @dataclass(frozen=True)

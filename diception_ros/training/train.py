@@ -28,11 +28,18 @@ from rich.progress import (
 from diception_ros.model import BundleInfo, Diception
 from diception_ros.model.allocator import keep_freed_memory
 from diception_ros.model.attention import write_out
+from diception_ros.model.autoencoder import downsampling
 from diception_ros.model.precision import best_dtype
 from diception_ros.tasks import TASKS, load_tasks
 from diception_ros.training.data import Batch, Batches, Encoder, load_ahead, load_autoencoder
 from diception_ros.training.live.batches import LiveBatches
-from diception_ros.training.network import align_streams, build, place_points, split_tokens
+from diception_ros.training.network import (
+    align_streams,
+    build,
+    place_points,
+    split_tokens,
+    stretch_positions,
+)
 from diception_ros.training.objective import Noising, Objective
 from diception_ros.training.recipe import Recipe
 from diception_ros.training.validation import Validation
@@ -178,16 +185,22 @@ def first_model(recipe: Recipe) -> Diception:
     """What training starts from: a bundle in float32, or a new network around an autoencoder."""
     if recipe.init is not None:
         model = Diception.load(recipe.init)
-        transformer, patch = model.transformer, recipe.network.patch
+        transformer, patch, info = model.transformer, recipe.network.patch, model.info
         if patch and patch != transformer.config.patch_size:
             transformer = split_tokens(transformer, patch)
+        if recipe.network.stretch or info.positions == "stretch":
+            info = replace(info, positions="stretch")
+            cell = downsampling(model.vae) * int(transformer.config.patch_size)
+            sizes = (info.canvas, recipe.canvas)
+            before, after = ((height // cell, width // cell) for height, width in sizes)
+            stretch_positions(transformer, before, after)
         model = Diception(
             transformer,
             model.vae,
             model.point_embedder,
             model.prompts,
             model.scheduler,
-            replace(model.info, canvas=recipe.canvas),
+            replace(info, canvas=recipe.canvas),
         )
         model.transformer.requires_grad_(True)
     else:

@@ -138,6 +138,7 @@ def test_bank_without_the_empty_prompt_is_refused(bundle):
         ),
         ("refine", {"point": {"edge": 3}}, r"refine of 'point': .* got {'edge': 3}"),
         ("colour", "red", "unexpected keyword"),
+        ("positions", "middle", "positions must be one of"),
     ],
 )
 def test_wrong_cards_are_refused(bundle, field, value, message):

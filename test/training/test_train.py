@@ -19,9 +19,10 @@ import yaml
 
 from diception_ros.model import Diception, read_bundle_info
 from diception_ros.model.transformer import velocity
+from diception_ros.training.cache import fill
 from diception_ros.training.data import Batches
 from diception_ros.training.export import Notes, export
-from diception_ros.training.network import align_streams, split_tokens
+from diception_ros.training.network import align_streams, split_tokens, stretch_positions
 from diception_ros.training.recipe import Phase, Recipe, Size
 from diception_ros.training.train import Trainer, first_model, train
 
@@ -181,6 +182,40 @@ def test_a_bundle_trains_on_with_more_tokens(recipe: MakeRecipe, tmp_path: Path)
     assert Diception.load(tmp_path / "finer").transformer.config.patch_size == 1
     with pytest.raises(ValueError, match="a divisor of the bundle's patch size 2, got 3"):
         first_model(recipe(**onward, network=Size(patch=3)))
+
+
+def test_a_place_keeps_its_code_on_a_larger_canvas(recipe: MakeRecipe) -> None:
+    """Up to what lies between two codes; a middle that is one code's own keeps it exactly."""
+    transformer = first_model(recipe()).transformer
+    side = transformer.config.pos_embed_max_size
+    before = transformer.pos_embed.pos_embed.unflatten(1, (side, side))[0].clone()
+    stretch_positions(transformer, (4, 2), (4, 6))
+    after = transformer.pos_embed.pos_embed.unflatten(1, (side, side))[0]
+    rows = slice((side - 4) // 2, (side + 4) // 2)
+    first, was = (side - 6) // 2, (side - 2) // 2
+    torch.testing.assert_close(after[rows, first + 1], before[rows, was])
+    torch.testing.assert_close(after[rows, first + 4], before[rows, was + 1])
+    between = (2 * before[rows, was] + before[rows, was + 1]) / 3
+    torch.testing.assert_close(after[rows, first + 2], between)
+    with pytest.raises(ValueError, match=f"canvas: 4x{side + 1} tokens, the network has {side}"):
+        stretch_positions(transformer, (4, 4), (4, side + 1))
+
+
+def test_a_bundle_trains_on_with_a_larger_canvas(recipe: MakeRecipe, tmp_path: Path) -> None:
+    train(recipe())
+    export(recipe(), tmp_path / "bundle")
+    onward = {"autoencoder": None, "init": tmp_path / "bundle", "canvas": (64, 64)}
+    with pytest.raises(ValueError, match="scenes of 32x32, but the recipe's canvas is 64x64"):
+        train(recipe(out=tmp_path / "small", workers=0, **onward))
+    larger = {**onward, "network": Size(stretch=True)}
+    fill(tmp_path / "scenes", 0, 1, 64)
+    train(recipe(out=tmp_path / "on", sources={tmp_path / "scenes": 1.0}, **larger))
+    export(recipe(out=tmp_path / "on", **larger), tmp_path / "larger", blend=0.5)
+    found = Diception.load(tmp_path / "larger")
+    assert found.info.canvas == (64, 64) and found.info.positions == "stretch"
+    small = found.transformer.pos_embed.cropped_pos_embed(4, 4)  # as the first bundle's
+    first = Diception.load(tmp_path / "bundle").transformer.pos_embed.cropped_pos_embed(4, 4)
+    torch.testing.assert_close(small, first, atol=0.15, rtol=0)  # two tokens a side: coarse
 
 
 def test_split_tokens_answer_smooth_latents_as_the_whole_ones(recipe: MakeRecipe) -> None:
