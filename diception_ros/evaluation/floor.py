@@ -38,7 +38,8 @@ def measure_rates(device: torch.device, dtype: torch.dtype) -> Rates:
 
 def count_flops(function: Callable[[], object]) -> int:
     """Operations of matrix products, convolutions and attention (torch.utils.flop_counter)."""
-    with FlopCounterMode(display=False) as counter:
+    # Code that torch.compile first meets under a counter it would pass by ever after.
+    with torch.compiler.set_stance("force_eager"), FlopCounterMode(display=False) as counter:
         function()
     return int(counter.get_total_flops())
 

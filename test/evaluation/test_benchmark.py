@@ -38,6 +38,21 @@ def test_flops_of_a_product_are_two_a_multiplication():
     assert count_flops(lambda: a @ b) == 2 * 3 * 5 * 7
 
 
+def test_counting_operations_leaves_code_to_the_compiler():
+    compiled = []
+
+    def compiler(graph, _):
+        compiled.append(graph)
+        return graph.forward
+
+    doubled = torch.compile(lambda values: values @ values, backend=compiler, dynamic=False)
+    assert count_flops(lambda: doubled(torch.zeros(2, 2))) == 16
+    assert not compiled
+    for side in (2, 3):
+        doubled(torch.zeros(side, side))
+    assert len(compiled) == 2
+
+
 def test_the_floor_is_the_longer_of_computing_and_reading():
     rates = Rates(flops=1e12, bandwidth=1e10)
     assert floor_ms(int(2e9), 0, rates) == pytest.approx(2.0)
