@@ -20,7 +20,7 @@ from diception_ros.training.pool import ABSENT
 from diception_ros.training.recipe import Live, Recipe
 from diception_ros.training.scenes import photos
 from diception_ros.training.scenes.objects import CATEGORIES
-from diception_ros.training.targets import COPY, NAMED, SPOT, least_area
+from diception_ros.training.targets import AIMED, COPY, NAMED, SPOT, least_area
 
 Rng = np.random.Generator
 Tensor = torch.Tensor
@@ -155,11 +155,13 @@ class LiveBatches:
 
     def points(self, mask: Tensor, rng: Rng) -> tuple[Tensor, Tensor]:
         """One to three points inside masks (B, H, W), sometimes one or two outside; (B, 5, 2) row,
-        column in 0..1 and labels (B, 5). As targets.draw_points, but none of them aimed."""
+        column in 0..1 and labels (B, 5), as targets.draw_points."""
         side, flat = mask.shape[-1], mask.flatten(1)
         everywhere = flat.all(1, keepdim=True)
         draw = {"replacement": True, "generator": self.film.generator}
         inside = torch.multinomial(flat.float(), 3, **draw)
+        aimed = torch.from_numpy(rng.random(len(mask)) < AIMED).to(mask.device)
+        inside[:, 0] = torch.where(aimed, paint.innermost(mask), inside[:, 0])
         outside = torch.multinomial((~flat | everywhere).float(), 2, **draw)
         count = rng.choice([1, 1, 1, 2, 3], size=len(mask))
         extra = rng.choice([0, 0, 0, 1, 2], size=len(mask))

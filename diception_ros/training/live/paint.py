@@ -123,3 +123,14 @@ def skeletons(people: Tensor, side: int) -> Tensor:
         cover = disks(places[:, point], radius, side) * visible[:, point, None, None]
         canvas = canvas + cover[:, None] * (red - canvas)
     return canvas.reshape(batch, count, 3, side, side).amax(1)
+
+
+def innermost(masks: Tensor) -> Tensor:
+    """Masks (B, H, W) bool -> (B,) row * W + column of the pixel farthest from the mask's edge in
+    steps of eight neighbours, the first of several; the image's border is an edge."""
+    left = functional.pad(masks[:, None].float(), (1, 1, 1, 1))
+    depth = left.clone()
+    for _ in range(min(masks.shape[-2:]) // 2):
+        left = -functional.max_pool2d(-left, 3, stride=1, padding=1)
+        depth = depth + left
+    return depth[:, 0, 1:-1, 1:-1].flatten(1).argmax(1)

@@ -105,6 +105,20 @@ def test_batched_targets_are_those_of_the_reference(pair: tuple[list[Frame], Vie
         )
 
 
+def test_the_innermost_pixel_is_as_far_from_the_edge_as_the_references() -> None:
+    masks = np.zeros((3, 24, 32), bool)
+    masks[0, 3:14, 5:30] = True
+    masks[0, 6:9, 20:23] = False
+    masks[1, :, 30:] = True  # at the border, which is an edge
+    masks[2, 7, 9] = True
+    found = paint.innermost(torch.from_numpy(masks)).tolist()
+    for mask, at in zip(masks, found, strict=True):
+        far = cv2.distanceTransform(np.pad(mask, 1).astype(np.uint8), cv2.DIST_C, 3)
+        row, column = divmod(at, mask.shape[1])
+        assert far[row + 1, column + 1] == far.max()
+    assert found[2] == 7 * 32 + 9
+
+
 def test_skeletons_and_spots_are_drawn_as_opencv_draws_them() -> None:
     rng = np.random.default_rng(0)
     points = rng.uniform(20, 100, (13, 2)).astype(np.float32)
