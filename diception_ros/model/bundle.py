@@ -33,6 +33,7 @@ EMBEDDED_BUNDLE = Path(__file__).resolve().parents[1] / "bundles" / "embedded"
 POINT_ORDERS = ("row-col", "col-row")
 PROMPT_KINDS = ("encoded", "random")
 POSITIONS = ("crop", "stretch")
+REFINE = frozenset({"edges", "regions", "gain"})
 AUTOENCODERS = {"AutoencoderKL": AutoencoderKL, "AutoencoderTiny": AutoencoderTiny}
 SHARD_SIZE = "15MB"
 KEPT = ("_class_name", "_diffusers_version")
@@ -52,7 +53,7 @@ class BundleInfo:
 
     canvas: (height, width) in pixels the network runs at. point_order: the axis order of point
     coordinates, "row-col" or "col-row" (the published code contradicts itself; see the README).
-    defaults: {task: {steps, guidance}}. refine: {task: {edges, regions}}, for a network whose
+    defaults: {task: {steps, guidance}}. refine: {task: {edges, regions, gain}}, for a network whose
     pictures are coarser than images, see tasks.Refinement; none for the official weights.
     positions: at another canvas the network's codes are the middle of a grid ("crop", as SD3's), or
     those of `canvas` stretched over it ("stretch").
@@ -84,11 +85,11 @@ class BundleInfo:
             if not set(values) <= {"steps", "guidance"}:
                 raise ValueError(f"defaults of '{task}': expected steps, guidance, got {values}")
         for task, values in self.refine.items():
-            known, least = set(values) <= {"edges", "regions"}, min(values.values(), default=0)
-            if not known or least < 0 or values.get("edges", 0) % 1:
+            known, least = set(values) <= REFINE, min(values.values(), default=0)
+            if not known or least < 0 or values.get("edges", 0) % 1 or not values.get("gain", 1):
                 raise ValueError(
-                    f"refine of '{task}': expected edges (a whole number) and regions, neither "
-                    f"negative, got {values}"
+                    f"refine of '{task}': expected edges (a whole number), regions and a gain over "
+                    f"0, none negative, got {values}"
                 )
 
     def steps(self, task: str, fallback: int) -> int:

@@ -85,11 +85,13 @@ class Guide:
 def refinement(card: Mapping[str, Mapping[str, float]], task: str) -> Refinement:
     """What `refine` of a bundle's card, which has been checked, says of a task."""
     values = card.get(task, {})
-    return Refinement(int(values.get("edges", 0)), float(values.get("regions", 0)))
+    return Refinement(**{**values, "edges": int(values.get("edges", 0))})
 
 
 def refined(colours: Float, guide: Guide, how: Refinement) -> Float:
     """Colours (H, W, 3) in [0, 1] as generated for the guide's image, refined."""
+    if how.gain != 1:
+        colours = np.minimum(colours * np.float32(how.gain), 1)
     if how.regions:
         colours = even_regions(colours, guide, how.regions)
     if not how.edges:

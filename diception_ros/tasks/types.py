@@ -133,19 +133,21 @@ Result = Disparity | Normals | Mask | Instances | Keypoints | Colours
 
 @dataclass(frozen=True)
 class Refinement:
-    """How one task's pictures are brought to the edges of the image before they are decoded, see
-    tasks.edges. edges: radius of a guided filter, in pixels of an image of 128 on its shorter side;
-    for masks. regions: scale of the regions that get one colour each, larger for larger ones; for
-    instances. 0 is off. ValueError for less."""
+    """What is done to one task's pictures before they are decoded, see tasks.edges. edges: radius
+    of a guided filter, in pixels of an image of 128 on its shorter side; for masks. regions: scale
+    of the regions that get one colour each, larger for larger ones; for instances. 0 is off. gain:
+    factor of all colours, for a network whose small marks are faint. ValueError for less than 0,
+    and for no gain at all."""
 
     edges: int = 0
     regions: float = 0.0
+    gain: float = 1.0
 
     def __post_init__(self) -> None:
-        if self.edges < 0 or self.regions < 0:
+        if self.edges < 0 or self.regions < 0 or self.gain <= 0:
             raise ValueError(
-                "expected edges and regions of at least 0, found edges "
-                f"{self.edges} and regions {self.regions}"
+                "expected edges and regions of at least 0 and a gain over it, found edges "
+                f"{self.edges}, regions {self.regions} and gain {self.gain}"
             )
 
 

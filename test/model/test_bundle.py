@@ -129,13 +129,14 @@ def test_bank_without_the_empty_prompt_is_refused(bundle):
         (
             "refine",
             {"point": {"edges": -1}},
-            r"neither negative, got {'edges': -1}",
+            r"none negative, got {'edges': -1}",
         ),
         (
             "refine",
             {"point": {"edges": 1.5}},
             r"of 'point': expected edges \(a whole number",
         ),
+        ("refine", {"pose": {"gain": 0}}, r"and a gain over 0, .* got {'gain': 0}"),
         ("refine", {"point": {"edge": 3}}, r"refine of 'point': .* got {'edge': 3}"),
         ("colour", "red", "unexpected keyword"),
         ("positions", "middle", "positions must be one of"),

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from diception_ros.evaluation.metrics import mask_iou
-from diception_ros.tasks import Refinement
+from diception_ros.tasks import TASKS, Keypoints, Refinement
 from diception_ros.tasks.edges import (
     FAINT,
     Guide,
@@ -120,10 +120,22 @@ def test_a_bundles_card_says_how_each_task_is_refined() -> None:
     card = {"point": {"edges": 3}, "entity": {"regions": 60.0, "edges": 2.0}}
     assert refinement(card, "point") == Refinement(edges=3)
     assert refinement(card, "entity") == Refinement(2, 60.0)
+    assert refinement({"pose": {"gain": 1.6}}, "pose") == Refinement(gain=1.6)
     assert refinement(card, "depth") == Refinement()
 
 
-@pytest.mark.parametrize("values", [{"edges": -1}, {"regions": -0.5}])
+def test_faint_disks_are_found_where_the_card_gives_them_gain() -> None:
+    truth = Keypoints(np.float32([[20, 30], [40, 12]]), np.ones(2, np.float32), (64, 64))
+    faint = 0.4 * TASKS["pose"].encode(truth)
+    guide = Guide(np.zeros((64, 64, 3), np.uint8))
+    assert not len(TASKS["pose"].decode(faint).points)
+    shown = refined(faint, guide, Refinement(gain=1.6))
+    found = TASKS["pose"].decode(shown)
+    np.testing.assert_allclose(sorted(found.points.tolist()), sorted(truth.points.tolist()), atol=1)
+    assert refined(np.ones_like(faint), guide, Refinement(gain=1.6)).max() == 1
+
+
+@pytest.mark.parametrize("values", [{"edges": -1}, {"regions": -0.5}, {"gain": 0.0}])
 def test_what_is_no_refinement_is_refused(values: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match="of at least 0, found edges"):
+    with pytest.raises(ValueError, match="and a gain over it, found edges"):
         Refinement(**values)
