@@ -23,7 +23,7 @@ class Asking:
     def __init__(self, model: Diception, tasks: Mapping[str, Task]) -> None:
         self._prompts, self._info, self._scheduler = model.prompts, model.info, model.scheduler
         self.tasks = {
-            name: replace(task, refine=refinement(self._info.refine, name))
+            name: replace(task, refine=refinement(self._info.refine, task))
             for name, task in tasks.items()
         }
         self._sigmas: dict[int, tuple[float, ...]] = {}

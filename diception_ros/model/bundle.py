@@ -54,7 +54,8 @@ class BundleInfo:
     canvas: (height, width) in pixels the network runs at. point_order: the axis order of point
     coordinates, "row-col" or "col-row" (the published code contradicts itself; see the README).
     defaults: {task: {steps, guidance}}. refine: {task: {edges, regions, gain}}, for a network whose
-    pictures are coarser than images, see tasks.Refinement; none for the official weights.
+    pictures are coarser than images, see tasks.Refinement; none for the official weights. "mask"
+    stands for all masks of tasks that are added.
     positions: at another canvas the network's codes are the middle of a grid ("crop", as SD3's), or
     those of `canvas` stretched over it ("stretch").
     prompts: "encoded" by text encoders, or "random": fixed vectors without a meaning of their own.

@@ -18,7 +18,7 @@ from skimage.segmentation import felzenszwalb
 
 from diception_ros.tasks.colours import is_colourless
 from diception_ros.tasks.depth import mean_channel
-from diception_ros.tasks.types import Float, Refinement
+from diception_ros.tasks.types import Float, Mask, Refinement, Task
 
 # It takes any number of channels, and says so at more than three.
 warnings.filterwarnings("ignore", "Got image with third dimension of 6", RuntimeWarning)
@@ -82,10 +82,12 @@ class Guide:
         return middle, inverse(spread)
 
 
-def refinement(card: Mapping[str, Mapping[str, float]], task: str) -> Refinement:
-    """What `refine` of a bundle's card, which has been checked, says of a task."""
-    values = card.get(task, {})
-    return Refinement(**{**values, "edges": int(values.get("edges", 0))})
+def refinement(card: Mapping[str, Mapping[str, float]], task: Task) -> Refinement:
+    """What `refine` of a bundle's card, which has been checked, says of a task: by its name or, for
+    a user's or an adapter's masks, under "mask"."""
+    values = card.get(task.name, card.get("mask", {}) if task.result is Mask else {})
+    edges, regions, gain = values.get("edges", 0), values.get("regions", 0), values.get("gain", 1)
+    return Refinement(int(edges), float(regions), float(gain))
 
 
 def refined(colours: Float, guide: Guide, how: Refinement) -> Float:

@@ -117,7 +117,7 @@ def predict_batch(model: Diception, batch: Sequence[Question], steps: int) -> li
     pairs = zip(generated, batch, strict=True)
     drawn = [(canvas.from_model(image, question.size), question) for image, question in pairs]
     how = partial(refinement, model.info.refine)
-    return [refined(colours, guide_of(q), how(q.task)) for colours, q in drawn]
+    return [refined(colours, guide_of(q), how(TASKS[q.task])) for colours, q in drawn]
 
 
 def guide_of(question: Question) -> Guide:

@@ -49,12 +49,12 @@ class PictureError:
     def __init__(
         self,
         tasks: Mapping[str, Task] = TASKS,
-        refinement: Callable[[str], Refinement] = lambda task: Refinement(),
+        refinement: Callable[[Task], Refinement] = lambda task: Refinement(),
     ) -> None:
         known = sorted(tasks.values(), key=lambda task: -len(task.prompt))
         errors = [(task, error_of(task)) for task in known]
         self.tasks = [
-            (task.prompt, error, refinement(task.name).edges if error is overlap_error else 0)
+            (task.prompt, error, refinement(task).edges if error is overlap_error else 0)
             for task, error in errors
         ]
 

@@ -13,6 +13,7 @@ from diception_ros.imaging import Canvas
 from diception_ros.model import Diception
 from diception_ros.model.lora import Adapter, Merging
 from diception_ros.tasks import Mask, Task
+from diception_ros.tasks.edges import Guide, refined, refinement
 from diception_ros.training.pairs import Colours, Pairs, Picture
 
 BATCH = 16
@@ -31,13 +32,18 @@ def measured(model: Diception, adapter: Adapter | None, pairs: Pairs, task: Task
 
 
 def generated(model: Diception, images: Sequence[Picture], task: Task) -> list[Colours]:
-    """What the task's steps without guidance answer, at the images' own sizes."""
+    """What the task's steps without guidance answer, at the images' own sizes, refined as in
+    serving."""
     canvas, answers = Canvas(*model.info.canvas), []
+    how = refinement(model.info.refine, task)
     for begin in range(0, len(images), BATCH):
         part = images[begin : begin + BATCH]
         batch = torch.stack([canvas.to_model(image) for image in part])
         found = model.generate(batch, [task.prompt] * len(part), steps=task.steps)
-        answers += [canvas.from_model(a, i.shape[:2]) for a, i in zip(found, part, strict=True)]
+        answers += [
+            refined(canvas.from_model(colours, image.shape[:2]), Guide(image), how)
+            for colours, image in zip(found, part, strict=True)
+        ]
     return answers
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from diception_ros.evaluation.metrics import mask_iou
 from diception_ros.tasks import TASKS, Keypoints, Refinement
+from diception_ros.tasks.custom import make_task
 from diception_ros.tasks.edges import (
     FAINT,
     Guide,
@@ -117,11 +118,14 @@ def test_the_pieces() -> None:
 
 
 def test_a_bundles_card_says_how_each_task_is_refined() -> None:
-    card = {"point": {"edges": 3}, "entity": {"regions": 60.0, "edges": 2.0}}
-    assert refinement(card, "point") == Refinement(edges=3)
-    assert refinement(card, "entity") == Refinement(2, 60.0)
-    assert refinement({"pose": {"gain": 1.6}}, "pose") == Refinement(gain=1.6)
-    assert refinement(card, "depth") == Refinement()
+    card = {"point": {"edges": 3}, "entity": {"regions": 60.0, "edges": 2.0}, "mask": {"edges": 1}}
+    assert refinement(card, TASKS["point"]) == Refinement(edges=3)
+    assert refinement(card, TASKS["entity"]) == Refinement(2, 60.0)
+    assert refinement({"pose": {"gain": 1.6}}, TASKS["pose"]) == Refinement(gain=1.6)
+    assert refinement(card, TASKS["depth"]) == Refinement()
+    added = make_task({"name": "handle", "prompt": "[[image2handle]]", "kind": "mask"})
+    assert refinement(card, added) == Refinement(edges=1)
+    assert refinement({}, added) == Refinement()
 
 
 def test_faint_disks_are_found_where_the_card_gives_them_gain() -> None:

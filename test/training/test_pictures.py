@@ -171,7 +171,7 @@ def test_a_mask_is_compared_as_it_is_refined() -> None:
     found = guided(answer, shown, 3)
     np.testing.assert_allclose(found[0, 0].clamp(0, 1), served, atol=2e-3)
     prompts = [TASKS["point"].prompt]
-    errors = PictureError(refinement=lambda task: Refinement(edges=3 * (task == "point")))
+    errors = PictureError(refinement=lambda task: Refinement(edges=3 * (task.name == "point")))
     wanted = overlap_error(grey(served), truth, NONE)
     found = errors(answer, truth, shown, prompts, NONE)
     torch.testing.assert_close(found, wanted, atol=5e-4, rtol=0)
