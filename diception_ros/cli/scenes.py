@@ -55,7 +55,7 @@ def pairs(
     task: Annotated[str, typer.Option(help="floor-crack, handle, free-floor or support.")],
     count: Count,
     first: First = 0,
-    size: Size = 128,
+    size: Size = 192,
 ) -> None:
     """Pictures and masks of a task that the network has never seen, to adapt it to."""
     from diception_ros.training.scenes.files import write_pairs
