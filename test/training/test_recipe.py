@@ -21,9 +21,9 @@ def test_the_shipped_recipes_are_read(name: str, tmp_path: Path) -> None:
     assert {task for phase in recipe.phases for task in phase.shares} == {"copy", "spot", *TASKS}
 
 
-@pytest.mark.parametrize("name", ["train_finer.yaml", "train_pictures.yaml", "train_masks.yaml"])
-def test_the_recipes_that_go_on_ask_for_every_task(name: str) -> None:
-    recipe = read_recipe(FOLDER / name)
+@pytest.mark.parametrize("part", ["finer", "pictures", "masks", "larger"])
+def test_the_recipes_that_go_on_ask_for_every_task(part: str) -> None:
+    recipe = read_recipe(FOLDER / f"train_{part}.yaml")
     assert recipe.init is not None
     assert {task for phase in recipe.phases for task in phase.shares} == set(TASKS)
 
