@@ -16,7 +16,7 @@ SHORT = 256
 TILES = getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)()
 """Whether torch's kernel multiplies in a CPU's tiles in bfloat16. torch has no public name for it,
 and may have none at all elsewhere."""
-ROWS = 512
+ROWS = 256
 """Queries that are answered at once, so that their scores stay in the cache."""
 
 
