@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What `diception demo` decides before it starts anything, and how it fails."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,13 @@ def test_the_embedded_model_says_what_it_is_not():
     assert "not DICEPTION itself" in text
     assert "diception convert" in text
     assert "not DICEPTION" not in describe(INFO, embedded=False)
+
+
+def test_a_long_story_is_told_by_its_first_and_its_last_line():
+    told = describe(replace(INFO, training="Rooms.\nAll of it.\n\nNo people.\n"), embedded=False)
+    assert told.endswith("trained on: Rooms.\nNo people.")
+    untold = describe(replace(INFO, training=""), embedded=False)
+    assert untold.endswith("trained on: not said in its card")
 
 
 def test_only_what_a_demo_wrote_is_removed(tmp_path):
