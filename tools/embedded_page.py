@@ -38,7 +38,8 @@ kinds; {bare} bare rooms. Images of {size}x{size} pixels, the network's canvas h
 {hardware}, PyTorch {torch}, {precision}.
 
 {protocol}
-Masks and instances are brought to the image's edges first, as in serving (`refine` in
+Masks and instances are brought to the image's edges and joints made brighter first, as in \
+serving (`refine` in
 [`bundle.yaml`](../diception_ros/bundles/embedded/bundle.yaml)).
 """
 

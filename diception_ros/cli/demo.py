@@ -116,7 +116,7 @@ def describe(info: BundleInfo, *, embedded: bool) -> str:
     """Which model runs, how its card's story begins and ends, and what it must not be taken for."""
     text = f"[bold]{info.name}[/], {info.canvas[1]}x{info.canvas[0]} pixels inside"
     story = info.training.strip().splitlines() or ["not said in its card"]
-    text += f"\ntrained on: {story[0]}" + "".join(f"\n{last}" for last in story[1:][-1:])
+    text += "\ntrained on: " + "\n".join([story[0], *story[1:][-1:]])
     if embedded:
         text += f"\n[yellow]{EMBEDDED_NOTE}[/]"
     return text
