@@ -21,8 +21,10 @@ from PIL import Image as Pil
 from diception_ros.imaging import Canvas
 from diception_ros.model import Diception
 from diception_ros.model.autoencoder import decode, encode
+from diception_ros.model.blocks import restore
 from diception_ros.model.feed_forward import unfuse
 from diception_ros.model.transformer import velocity
+from diception_ros.model.upsampling import unfold
 
 Velocity = Callable[..., torch.Tensor]
 
@@ -36,10 +38,12 @@ class Naive:
     def __init__(self, model: Diception, canvas: Canvas, compiled: str | None = None) -> None:
         self._model, self._canvas = model, canvas
         self._vae = copy.deepcopy(model.vae).to(memory_format=torch.contiguous_format)
+        unfold(self._vae.decoder)
         weights = {id(weight): weight for weight in model.transformer.parameters()}
         self._transformer = copy.deepcopy(model.transformer, weights)
         self._transformer.set_attn_processor(JointAttnProcessor2_0())
         unfuse(self._transformer)
+        restore(self._transformer)
         self._scheduler = FlowMatchEulerDiscreteScheduler.from_config(model.scheduler.config)
         self._compiled = compiled is not None
         self._velocity: Velocity = velocity

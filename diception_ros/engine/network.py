@@ -8,6 +8,7 @@ import torch
 from diception_ros.model import Diception
 from diception_ros.model.attention import pack
 from diception_ros.model.feed_forward import fuse
+from diception_ros.model.upsampling import fold
 
 SHAPES = 64
 """Shapes, times kinds of blocks, that are compiled."""
@@ -24,6 +25,7 @@ def prepare(model: Diception, *, compiled: bool) -> None:
     if model.device.type == "cpu":
         pack(model.transformer)
         fuse(model.transformer)
+        fold(model.vae.decoder)
     choose_format(model, compiled=compiled)
     if compiled:
         # By itself torch gives up, without a word to users, at eight kinds of block and shape.

@@ -52,13 +52,17 @@ class JointAttention:
         attention_mask: None = None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Image (B, N, W) and text tokens (B, T, W)."""
-        both = torch.cat(self.products(attention, hidden_states, encoder_hidden_states), dim=1)
+        both = self.joined(attention, hidden_states, encoder_hidden_states)
         queries, keys, values = both.unflatten(-1, (3, attention.heads, -1)).unbind(2)
         found = attend(queries, keys, values).flatten(2)
         lengths = hidden_states.shape[1], encoder_hidden_states.shape[1]
         image, text = found.split(lengths, dim=1)
         image = attention.to_out[0](image)
         return image, text if attention.context_pre_only else attention.to_add_out(text)
+
+    def joined(self, attention: Any, image: torch.Tensor, text: torch.Tensor) -> torch.Tensor:
+        """q, k and v of all tokens (B, N + T, 3 W)."""
+        return torch.cat(self.products(attention, image, text), dim=1)
 
     def products(
         self, attention: Any, image: torch.Tensor, text: torch.Tensor
@@ -79,6 +83,19 @@ class PackedAttention(JointAttention):
         self._image = packed([attention.to_q, attention.to_k, attention.to_v])
         self._text = packed([attention.add_q_proj, attention.add_k_proj, attention.add_v_proj])
 
+    def joined(self, attention: Any, image: torch.Tensor, text: torch.Tensor) -> torch.Tensor:
+        if len(image) > 1:
+            return super().joined(attention, image, text)
+        # One image's products can be written where they belong.
+        lengths, (weight, _) = [image.shape[1], text.shape[1]], self._image
+        both = image.new_empty(1, sum(lengths), len(weight))
+        streams = (image, self._image), (text, self._text)
+        for (tokens, (weight, bias)), place in zip(
+            streams, both.split(lengths, dim=1), strict=True
+        ):
+            torch.addmm(bias, tokens[0], weight.T, out=place[0])
+        return both
+
     def products(
         self, attention: Any, image: torch.Tensor, text: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -94,9 +111,12 @@ def attend(queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> t
     if q.is_cuda or (q.shape[2] > SHORT if single else TILES and answering):
         return functional.scaled_dot_product_attention(q, k, v).transpose(1, 2)
     q, k, v = q * q.shape[-1] ** -0.5, k.contiguous().transpose(-1, -2), v.contiguous()
-    rows = q.chunk(-(-q.shape[2] // ROWS), dim=2)
-    found = [torch.matmul(torch.matmul(some, k).softmax(-1), v) for some in rows]
-    return torch.cat(found, dim=2).transpose(1, 2)
+    found: torch.Tensor = q.new_empty(queries.shape)
+    step = -(-q.shape[2] // -(-q.shape[2] // ROWS))  # equal parts of at most ROWS
+    for first in range(0, q.shape[2], step):
+        weights = torch.matmul(q[:, :, first : first + step], k).softmax(-1)
+        found[:, first : first + step] = torch.matmul(weights, v).transpose(1, 2)
+    return found
 
 
 @torch.no_grad()

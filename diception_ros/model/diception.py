@@ -14,6 +14,7 @@ from torch import nn
 from diception_ros.imaging import POINT_TOKENS
 from diception_ros.model import autoencoder, sampling
 from diception_ros.model.allocator import keep_freed_memory
+from diception_ros.model.blocks import lean
 from diception_ros.model.bundle import BundleInfo, read_parts
 from diception_ros.model.points import PointEmbedder
 from diception_ros.model.positions import StretchedPatchEmbed
@@ -38,6 +39,7 @@ class Diception(nn.Module):
     ) -> None:
         super().__init__()
         self.transformer = transformer
+        lean(transformer)
         self.vae = vae.to(memory_format=torch.channels_last)  # a third less time on a CPU
         self.point_embedder = point_embedder
         self.prompts = prompts

@@ -36,7 +36,7 @@ def velocity(
             context, tokens = checkpoint(block, tokens, context, temb, use_reentrant=False)
         else:
             context, tokens = block(hidden_states=tokens, encoder_hidden_states=context, temb=temb)
-    # norm_out and proj_out act per token: only the noisy ones are needed.
+    # norm_out and proj_out act per token: only the noisy ones are needed, which come first.
     tokens = transformer.proj_out(transformer.norm_out(tokens[:, : noisy.shape[1]], temb))
     return unpatchify(tokens, transformer.config.patch_size, channels, height, width)
 

@@ -15,6 +15,7 @@ import torch
 from diffusers import FlowMatchEulerDiscreteScheduler
 
 from diception_ros.model import Diception
+from diception_ros.model.blocks import restore
 from diception_ros.model.random_bundle import make_random_model
 from diception_ros.model.sampling import check_sigmas, default_sigmas
 
@@ -56,8 +57,8 @@ def point_tokens(model: Diception, points: torch.Tensor, labels: torch.Tensor) -
 
 
 def plain_velocity(model, x, image_latents, t, embeds, pooled, points):
-    transformer = copy.copy(model.transformer)
-    transformer._modules = dict(model.transformer._modules)
+    transformer = copy.deepcopy(model.transformer)
+    restore(transformer)
     pos_embed, context = model.transformer.pos_embed, model.transformer.context_embedder
     transformer.pos_embed = Given(torch.cat([pos_embed(x), pos_embed(image_latents)], 1))
     transformer.context_embedder = Given(torch.cat([context(embeds), points], 1))
