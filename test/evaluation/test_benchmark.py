@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 import torch._inductor.utils
+from rich.console import Console
 
 from diception_ros.cli import bench
 from diception_ros.cli import run as command
@@ -181,6 +182,14 @@ def test_the_command_prints_and_writes_what_it_measured(bundle, tmp_path, capsys
     assert written["versions"]["torch"] == torch.__version__
     assert (tmp_path / "c.png").read_bytes().startswith(b"\x89PNG")
     assert "3 tasks, 2 cameras" in capsys.readouterr().out
+
+
+def test_the_longest_row_is_whole_in_80_columns(capsys):
+    seen = dict.fromkeys(("naive", "engine"), Latency(12345.6, 0, 0, 0, 3, 0))
+    row = Row(Cell((768, 768), 28, 2.0, 6, 4), seen, floor_ms=1.0, start_ms=0.0)
+    Console(width=80).print(bench.table(Report("x", Rates(1, 1), 0.0, rows=[row])))
+    shown = capsys.readouterr().out
+    assert shown.count("12346") == 2 and "not run" in shown and "…" not in shown
 
 
 def test_the_sd3_sized_model_has_sd3_s_size():
