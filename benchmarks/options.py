@@ -31,7 +31,9 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from diception_ros.engine import EMBEDDED_BUNDLE, Engine, EngineConfig
 from diception_ros.model import Diception, make_sd3_sized_model
 from diception_ros.model.attention import pack
+from diception_ros.model.blocks import restore
 from diception_ros.model.feed_forward import unfuse
+from diception_ros.model.upsampling import unfold
 from diception_ros.tasks import TASKS, Request
 from diception_ros.training.scenes import sequence
 
@@ -120,6 +122,8 @@ AS_IT_IS = Option("as it is")
 CPU = [
     Option("attention of torch, q, k, v apart", plain_attention),
     Option("GELU apart from its product", lambda model: unfuse(model.transformer)),
+    Option("blocks of diffusers", lambda model: restore(model.transformer)),
+    Option("doubling apart from its convolution", lambda model: unfold(model.vae.decoder)),
     Option("autoencoder not in channels_last", contiguous),
     Option("float32", dtype="float32"),
     Option("torch.compile", compile=True),

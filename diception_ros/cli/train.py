@@ -17,7 +17,7 @@ def train(
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads of torch.")] = None,
 ) -> None:
     """Train, or go on where a killed training stopped. One process; several are started by
-    `accelerate launch -m diception_ros.cli train --config RECIPE`."""
+    `accelerate launch -m diception_ros.cli train --config RECIPE`, on CPUs by `torchrun`."""
     import logging
 
     from rich.logging import RichHandler

@@ -89,11 +89,9 @@ class PackedAttention(JointAttention):
         # One image's products can be written where they belong.
         lengths, (weight, _) = [image.shape[1], text.shape[1]], self._image
         both = image.new_empty(1, sum(lengths), len(weight))
-        streams = (image, self._image), (text, self._text)
-        for (tokens, (weight, bias)), place in zip(
-            streams, both.split(lengths, dim=1), strict=True
-        ):
-            torch.addmm(bias, tokens[0], weight.T, out=place[0])
+        layers, places = (self._image, self._text), both[0].split(lengths)
+        for tokens, (weight, bias), place in zip((image, text), layers, places, strict=True):
+            torch.addmm(bias, tokens[0], weight.T, out=place)
         return both
 
     def products(

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator, PartialState
-from accelerate.utils import DistributedDataParallelKwargs
+from accelerate.utils import DistributedDataParallelKwargs, parse_flag_from_env
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -171,9 +171,12 @@ class Trainer:
 
 def _accelerator(recipe: Recipe) -> Accelerator:
     """bfloat16 where the device multiplies it in hardware; several processes as launched."""
+    # Processes on CPUs find each other only if the first state that is made is told of CPUs.
+    cpu = parse_flag_from_env("ACCELERATE_USE_CPU") or not torch.cuda.is_available()
     # Not Accelerator().device: a second Accelerator could not change the precision of the first.
-    fast = best_dtype(PartialState().device) == torch.bfloat16
+    fast = best_dtype(PartialState(cpu=cpu).device) == torch.bfloat16
     return Accelerator(
+        cpu=cpu,
         mixed_precision="bf16" if fast else "no",
         gradient_accumulation_steps=recipe.accumulate,
         # The last block's context has no output of its own, so some weights see no gradient.
@@ -219,6 +222,8 @@ def train(recipe: Recipe) -> Trainer:
         trainer.resume(recipe.out / CHECKPOINT)
         LOG.info("going on from step %d of %d", trainer.step, recipe.steps)
     recipe.out.mkdir(parents=True, exist_ok=True)
+    if (processes := trainer.accelerator.num_processes) > 1:
+        LOG.info("process %d of %d", trainer.accelerator.process_index + 1, processes)
     validation = Validation.open(recipe) if trainer.accelerator.is_main_process else None
     ahead = batches_of(trainer)
     path = recipe.out / "log.csv" if trainer.accelerator.is_main_process else Path(os.devnull)

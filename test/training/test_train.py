@@ -6,6 +6,7 @@ from __future__ import annotations
 import csv
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -78,29 +79,64 @@ def test_a_killed_training_goes_on_with_the_same_losses(recipe: MakeRecipe, tmp_
         assert moved < 0.05, f"{name} differs by {moved:.3f}"
 
 
-def test_two_processes_train_one_model(recipe: MakeRecipe, tmp_path: Path) -> None:
+PROCESS = """
+import sys
+from pathlib import Path
+import torch
+from diception_ros.training.recipe import read_recipe
+from diception_ros.training.train import train
+
+trainer = train(read_recipe(Path(sys.argv[1])))
+state = trainer.accelerator
+found = {"processes": state.num_processes, "weights": trainer.weights}
+torch.save(found, f"{sys.argv[2]}/{state.process_index}.pt")
+"""
+
+
+def free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])
+
+
+@pytest.mark.parametrize("machines", [1, 2])
+def test_two_processes_train_one_model(recipe: MakeRecipe, tmp_path: Path, machines: int) -> None:
+    """On one machine, and as on two: each started for itself, one process each."""
     config = written(recipe(), tmp_path / "two.yaml")
-    launch = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2"]
-    done = subprocess.run(
-        [*launch, *command(config)],
-        cwd=ROOT,
-        env={**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert done.stdout.count("12 steps done") == 1
+    (tmp_path / "process.py").write_text(PROCESS)
+    torchrun = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--nproc_per_node",
+        f"{2 // machines}",
+    ]
+    torchrun += ["--nnodes", f"{machines}", "--master_addr", "127.0.0.1"]
+    torchrun += ["--master_port", f"{free_port()}"]
+    asked = [str(tmp_path / "process.py"), str(config), str(tmp_path)]
+    running = [
+        subprocess.Popen(
+            [*torchrun, "--node_rank", f"{rank}", *asked],
+            cwd=ROOT,
+            env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(machines)
+    ]
+    for process in running:
+        _, said = process.communicate(timeout=300)
+        assert process.returncode == 0, said[-2000:]
     assert [step for step, _ in losses(recipe().out)] == list(range(1, 13))
+    first, second = (torch.load(tmp_path / f"{rank}.pt") for rank in (0, 1))
+    assert first["processes"] == second["processes"] == 2
     alone = train(recipe(out=tmp_path / "alone"))
-    both = Trainer(recipe())
-    both.resume(recipe().out / "last.pt")
-    assert both.step == 12
+    for name, weight in first["weights"].items():
+        torch.testing.assert_close(weight, second["weights"][name], rtol=0, atol=0, msg=name)
     # The second process brings other batches: one model, but not that of the first alone.
     name = "transformer.proj_out.weight"
-    assert torch.isfinite(both.weights[name]).all()
-    assert not torch.equal(both.weights[name], alone.weights[name])
+    moved = (first["weights"][name] - alone.weights[name]).abs().max()
+    assert moved > 1e-4
 
 
 def test_accumulated_batches_make_one_step(recipe: MakeRecipe, tmp_path: Path) -> None:
