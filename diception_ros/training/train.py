@@ -190,6 +190,10 @@ def first_model(recipe: Recipe) -> Diception:
         model = Diception.load(recipe.init)
         transformer, patch, info = model.transformer, recipe.network.patch, model.info
         if patch and patch != transformer.config.patch_size:
+            if info.positions == "stretch":
+                raise ValueError(
+                    f"patch: '{recipe.init}' has stretched positions, keep its patches"
+                )
             transformer = split_tokens(transformer, patch)
         if recipe.network.stretch or info.positions == "stretch":
             info = replace(info, positions="stretch")

@@ -252,6 +252,9 @@ def test_a_bundle_trains_on_with_a_larger_canvas(recipe: MakeRecipe, tmp_path: P
     small = found.transformer.pos_embed.cropped_pos_embed(4, 4)  # as the first bundle's
     first = Diception.load(tmp_path / "bundle").transformer.pos_embed.cropped_pos_embed(4, 4)
     torch.testing.assert_close(small, first, atol=0.15, rtol=0)  # two tokens a side: coarse
+    smaller = {"network": Size(patch=1), "init": tmp_path / "larger", "canvas": (64, 64)}
+    with pytest.raises(ValueError, match="has stretched positions, keep its patches"):
+        first_model(recipe(**{**onward, **smaller}))
 
 
 def test_split_tokens_answer_smooth_latents_as_the_whole_ones(recipe: MakeRecipe) -> None:
