@@ -40,6 +40,7 @@ def learning_curve(
 ) -> dict[str, Any]:
     """Figures on the unseen pairs of the unadapted model, and per count of images of the adapted
     one and of a network of as many parameters that is trained from scratch for the same time."""
+    pairs.first(max(counts))  # too few are better known now than in hours
     ensure_prompt(model, pairs.first(min(counts)), task)
     before = measured(model, None, unseen, task)
     LOG.info("%s, unadapted: %s %.3f on %d", task.name, metric_of(task), before, len(unseen.pairs))

@@ -226,6 +226,14 @@ def test_the_curve_has_a_row_per_count_and_a_picture(model, folder, tmp_path):
     assert cv2.imread(str(tmp_path / "curve.png")).shape[2] == 3
 
 
+def test_a_curve_with_too_few_pairs_is_refused_before_anything_is_learned(model, folder, caplog):
+    caplog.set_level("INFO")
+    pairs = read_pairs(folder)
+    with pytest.raises(ValueError, match="expected at least 400 pairs"):
+        learning_curve(model, pairs, pairs, TASK, SHORT, counts=(2, 400))
+    assert not caplog.records
+
+
 def command(folder, bundle, out, *more):
     given = ["--task", "square", "--bundle", str(bundle), "--out", str(out), "--device", "cpu"]
     return run(["adapt", str(folder), *given, *more])
