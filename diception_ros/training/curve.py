@@ -10,7 +10,7 @@ import argparse
 import json
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from diception_ros.training.scoring import measured, metric_of, score
 
 LOG = logging.getLogger(__name__)
 COUNTS = (10, 25, 50, 100)
+OF_ADAPTERS = ("bundle", "rank", "share", "hardware")
 
 
 def learning_curve(
@@ -37,14 +38,22 @@ def learning_curve(
     task: Task,
     recipe: Adaptation,
     counts: Sequence[int] = COUNTS,
+    keep: Callable[[dict[str, Any]], None] = lambda found: None,
 ) -> dict[str, Any]:
     """Figures on the unseen pairs of the unadapted model, and per count of images of the adapted
-    one and of a network of as many parameters that is trained from scratch for the same time."""
+    one and of a network of as many parameters that is trained from scratch for the same time.
+    keep: is given what is known after every count."""
     pairs.first(max(counts))  # too few are better known now than in hours
     ensure_prompt(model, pairs.first(min(counts)), task)
     before = measured(model, None, unseen, task)
     LOG.info("%s, unadapted: %s %.3f on %d", task.name, metric_of(task), before, len(unseen.pairs))
-    rows = []
+    found: dict[str, Any] = {
+        "task": task.name,
+        "metric": metric_of(task),
+        "unseen": len(unseen.pairs),
+        "unadapted": before,
+        "rows": [],
+    }
     for count in counts:
         some, clock = pairs.first(count), clock_of(model.device)
         started = clock()
@@ -58,18 +67,10 @@ def learning_curve(
             "steps": adapter.info.steps,
         }
         LOG.info("%s", row)
-        rows.append(row)
-    return {
-        "task": task.name,
-        "metric": metric_of(task),
-        "unseen": len(unseen.pairs),
-        "bundle": adapter.info.bundle,
-        "rank": adapter.info.rank,
-        "share": adapter.info.share,
-        "hardware": adapter.info.hardware,
-        "unadapted": before,
-        "rows": rows,
-    }
+        found["rows"].append(row)
+        found |= {name: getattr(adapter.info, name) for name in OF_ADAPTERS}
+        keep(found)
+    return found
 
 
 def clock_of(device: torch.device) -> Clock:
@@ -134,17 +135,18 @@ def main() -> None:
     arguments = parser.parse_args()
     model = Diception.load(arguments.bundle, torch.device(arguments.device))
     recipe = Adaptation(steps=arguments.steps, seed=arguments.seed)
-    found = learning_curve(
-        model,
-        read_pairs(arguments.pairs),
-        read_pairs(arguments.unseen),
-        new_task(arguments.task, arguments.kind),
-        recipe,
-        arguments.counts,
-    )
     arguments.out.mkdir(parents=True, exist_ok=True)
-    (arguments.out / "curve.json").write_text(json.dumps(found, indent=1) + "\n")
-    draw(found, arguments.out / "curve.png")
+
+    def keep(found: dict[str, Any]) -> None:
+        (arguments.out / "curve.json").write_text(json.dumps(found, indent=1) + "\n")
+        draw(found, arguments.out / "curve.png")
+
+    try:
+        given = read_pairs(arguments.pairs), read_pairs(arguments.unseen)
+        task = new_task(arguments.task, arguments.kind)
+        learning_curve(model, *given, task, recipe, arguments.counts, keep)
+    except ValueError as error:
+        raise SystemExit(f"curve: {error}") from None
 
 
 if __name__ == "__main__":

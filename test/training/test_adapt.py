@@ -215,13 +215,16 @@ def test_the_control_learns(folder):
 
 def test_the_curve_has_a_row_per_count_and_a_picture(model, folder, tmp_path):
     pairs = read_pairs(folder)
-    found = learning_curve(model, pairs, pairs, TASK, SHORT, counts=(2, 4))
+    kept = []
+    keep = lambda found: kept.append(json.dumps(found))  # noqa: E731
+    found = learning_curve(model, pairs, pairs, TASK, SHORT, counts=(2, 4), keep=keep)
     assert [row["images"] for row in found["rows"]] == [2, 4]
+    assert [len(json.loads(text)["rows"]) for text in kept] == [1, 2]
     for row in found["rows"]:
         assert 0 <= row["adapted"] <= 1
         assert 0 <= row["from scratch"] <= 1
         assert row["steps"] == 4
-    json.dumps(found)
+    assert json.loads(kept[-1]) == found
     draw(found, tmp_path / "curve.png")
     assert cv2.imread(str(tmp_path / "curve.png")).shape[2] == 3
 
