@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 SOME_LEFT_OUT = 3
 SHOWN = 20
 """Problems said one by one; the rest is only counted."""
+FEW = 4
+"""CPU cores of which the engine takes all."""
 
 
 Bags = Annotated[
@@ -173,13 +175,14 @@ def _run(work: _Work, cluster: Cluster | None, resume: bool) -> Summary:
 
 
 def _sparing_a_core(values: dict[str, Any]) -> dict[str, Any]:
-    """Without a word on threads a CPU's engine leaves one core to decoding and packing, which make
-    it wait otherwise (docs/bags.md has the figures)."""
+    """Without a word on threads a CPU's engine of many cores leaves one to decoding and packing,
+    which make it wait otherwise; of FEW that would cost more (docs/bags.md has the figures)."""
     import torch
 
     if torch.cuda.is_available() or "OMP_NUM_THREADS" in os.environ or values.get("threads"):
         return values
-    return {**values, "threads": max(1, len(os.sched_getaffinity(0)) - 1)}
+    cores = len(os.sched_getaffinity(0))
+    return {**values, "threads": cores - (cores > FEW)}
 
 
 class _Rate(ProgressColumn):

@@ -11,6 +11,7 @@ import time
 
 import numpy as np
 import pytest
+import torch
 from recorded import CAMERA, Line, Types, camera_lines, messages, picture, read, stamp_of, write
 
 from diception_ros.cli import run
@@ -41,6 +42,20 @@ def test_every_task_at_once(bundle, tmp_path, capsys):
     (labels,) = found["/diception/semantic/label_info"]
     assert [item.class_name for item in labels.class_map] == ["background", "chair"]
     assert set(np.unique(found["/diception/point/mask"][0].data)) <= {0, 255}
+
+
+@pytest.mark.parametrize(("cores", "threads"), [(1, 1), (2, 2), (8, 7)])
+def test_of_many_cores_one_is_left_to_the_rest(cores, threads, bundle, tmp_path, monkeypatch):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cores)))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    before, bag = torch.get_num_threads(), write(tmp_path / "bag", camera_lines(Types(), 1))
+    try:
+        out = ["--out", str(tmp_path / "out.mcap"), "--bundle", str(bundle), "--task", "depth"]
+        assert run(["bag", str(bag), *out]) == 0
+        assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_what_is_left_out_is_named_and_in_the_exit_status(bundle, tmp_path, capsys):
