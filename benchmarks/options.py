@@ -60,6 +60,10 @@ def plain_attention(model: Diception) -> None:
     model.transformer.set_attn_processor(JointAttnProcessor2_0())
 
 
+def plain_blocks(model: Diception) -> None:
+    restore(model.transformer)
+
+
 def plain_layers(model: Diception) -> None:
     plain_attention(model)
     unfuse(model.transformer)
@@ -122,7 +126,7 @@ AS_IT_IS = Option("as it is")
 CPU = [
     Option("attention of torch, q, k, v apart", plain_attention),
     Option("GELU apart from its product", lambda model: unfuse(model.transformer)),
-    Option("blocks of diffusers", lambda model: restore(model.transformer)),
+    Option("blocks of diffusers", plain_blocks),
     Option("doubling apart from its convolution", lambda model: unfold(model.vae.decoder)),
     Option("autoencoder not in channels_last", contiguous),
     Option("float32", dtype="float32"),
@@ -133,10 +137,12 @@ CPU = [
 CUDNN = first(SDPBackend.CUDNN_ATTENTION)
 CUDA = [
     Option("torch.compile", compile=True),
+    Option("torch.compile, blocks of diffusers", plain_blocks, compile=True),
     Option("torch.compile, attention by cuDNN", compile=True, around=CUDNN),
     Option("the same, cuDNN's algorithms tried", compile=True, around=partial(searched, CUDNN)),
     Option("torch.compile, q, k, v in one product", packed, compile=True, around=CUDNN),
     Option("fp8 (torchao), torch.compile", FP8, True, around=CUDNN),
+    Option("blocks of diffusers", plain_blocks),
     Option("without graphs", graphs=False),
     Option("attention by cuDNN", around=CUDNN),
     Option("attention by efficient", around=first(SDPBackend.EFFICIENT_ATTENTION)),
