@@ -14,6 +14,8 @@ import torch
 from diception_ros.engine import Engine, EngineConfig, stages
 from diception_ros.engine.cuda_graph import capture, check_contract
 from diception_ros.model import make_random_bundle
+from diception_ros.model.blocks import lean, restore
+from diception_ros.model.random_bundle import make_random_model
 from diception_ros.tasks import Request
 
 gpu = pytest.mark.gpu
@@ -46,6 +48,23 @@ def test_on_a_cpu_the_wrapper_is_the_function():
 def test_contract_says_what_changed(given, message):
     with pytest.raises(ValueError, match=message):
         check_contract([torch.zeros(2, 2)], given)
+
+
+@gpu
+@pytest.mark.parametrize("count", [1, 3])
+@torch.no_grad()
+def test_the_lean_blocks_answer_on_a_gpu_as_diffusers_do(count):
+    model = make_random_model().to("cuda").eval()
+    noise = torch.randn(count, *model.latent_shape(64, 96), device="cuda")
+    embeds, pooled = (part.to("cuda") for part in model.prompts.lookup(["[[image2depth]]"] * count))
+    time, tokens = torch.full((count,), 700.0, device="cuda"), model.point_tokens(None, None, count)
+    given = noise, noise.flip(-1), time, embeds, pooled, tokens
+    restore(model.transformer)
+    expected = model.velocity(*given)
+    lean(model.transformer)
+    torch.testing.assert_close(model.velocity(*given), expected, atol=1e-3, rtol=1e-3)
+    captured = capture(model.velocity, list(given))
+    torch.testing.assert_close(captured(*given), expected, atol=1e-3, rtol=1e-3)
 
 
 @gpu
