@@ -35,8 +35,10 @@ def test_other_layers_are_left_alone() -> None:
         torch.nn.Conv2d(4, 4, 3, padding=1, bias=False, groups=2),
     ]
     doubling = torch.nn.Upsample(scale_factor=2)
+    foldable = torch.nn.Conv2d(4, 4, 3, padding=1, bias=False)
+    others = [torch.nn.Upsample(scale_factor=3), torch.nn.Upsample(scale_factor=2, mode="bilinear")]
     rows = [torch.nn.Sequential(doubling, layer) for layer in kinds]
-    rows.append(torch.nn.Sequential(torch.nn.Upsample(scale_factor=3), DoublingConv(4, 4, 3)))
+    rows += [torch.nn.Sequential(layer, foldable) for layer in others]
     for row in rows:
         types = [type(layer) for layer in row]
         fold(row)
