@@ -26,6 +26,18 @@ def test_attention_is_that_of_the_formula(
     torch.testing.assert_close(found.double(), expected, atol=near, rtol=0)
 
 
+@pytest.mark.parametrize("learned", range(3))
+def test_gradients_reach_whichever_of_queries_keys_and_values_is_learned(learned: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    parts = [torch.randn(2, 40, 4, 16, generator=generator) for _ in range(3)]
+    parts[learned].requires_grad_()
+    (found,) = torch.autograd.grad(attend(*parts).square().sum(), parts[learned])
+    wide = [part.double().transpose(1, 2) for part in parts]
+    loss = scaled_dot_product_attention(*wide).square().sum()
+    (expected,) = torch.autograd.grad(loss, parts[learned])
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+
+
 def velocity(model: Diception, count: int = 2) -> torch.Tensor:
     generator = torch.Generator().manual_seed(1)
     noise = torch.randn(count, *model.latent_shape(64, 64), generator=generator)
