@@ -30,9 +30,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from diception_ros.engine import EMBEDDED_BUNDLE, Engine, EngineConfig
 from diception_ros.model import Diception, make_sd3_sized_model
-from diception_ros.model.attention import pack
 from diception_ros.model.blocks import restore
-from diception_ros.model.feed_forward import unfuse
+from diception_ros.model.products import unfuse
 from diception_ros.model.upsampling import unfold
 from diception_ros.tasks import TASKS, Request
 from diception_ros.training.scenes import sequence
@@ -85,10 +84,6 @@ def tiny_decoder(model: Diception) -> None:
     model.vae.decode = tiny.decode
 
 
-def packed(model: Diception) -> None:
-    pack(model.transformer)
-
-
 def quantized(config: str) -> Callable[[Diception], None]:
     """torchao's configuration of that name, on the products of the transformer's blocks."""
 
@@ -124,8 +119,8 @@ FP8 = quantized("Float8DynamicActivationFloat8WeightConfig")
 INT8 = quantized("Int8DynamicActivationInt8WeightConfig")
 AS_IT_IS = Option("as it is")
 CPU = [
-    Option("attention of torch, q, k, v apart", plain_attention),
-    Option("GELU apart from its product", lambda model: unfuse(model.transformer)),
+    Option("attention of torch", plain_attention),
+    Option("torch's products, GELU apart", lambda model: unfuse(model.transformer)),
     Option("blocks of diffusers", plain_blocks),
     Option("doubling apart from its convolution", lambda model: unfold(model.vae.decoder)),
     Option("autoencoder not in channels_last", contiguous),
@@ -140,13 +135,11 @@ CUDA = [
     Option("torch.compile, blocks of diffusers", plain_blocks, compile=True),
     Option("torch.compile, attention by cuDNN", compile=True, around=CUDNN),
     Option("the same, cuDNN's algorithms tried", compile=True, around=partial(searched, CUDNN)),
-    Option("torch.compile, q, k, v in one product", packed, compile=True, around=CUDNN),
     Option("fp8 (torchao), torch.compile", FP8, True, around=CUDNN),
     Option("blocks of diffusers", plain_blocks),
     Option("without graphs", graphs=False),
     Option("attention by cuDNN", around=CUDNN),
     Option("attention by efficient", around=first(SDPBackend.EFFICIENT_ATTENTION)),
-    Option("q, k, v in one product", packed),
     Option("autoencoder in channels_last", channels_last),
     Option("cuDNN's algorithms tried", around=searched),
     Option("int8 (torchao), torch.compile", INT8, True),

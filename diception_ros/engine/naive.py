@@ -22,7 +22,7 @@ from diception_ros.imaging import Canvas
 from diception_ros.model import Diception
 from diception_ros.model.autoencoder import decode, encode
 from diception_ros.model.blocks import restore
-from diception_ros.model.feed_forward import unfuse
+from diception_ros.model.products import unfuse
 from diception_ros.model.transformer import velocity
 from diception_ros.model.upsampling import unfold
 

@@ -4,12 +4,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import torch
 from diffusers import SD3Transformer2DModel
-from torch import nn
 from torch.nn import functional
 
 SHORT = 256
@@ -21,25 +19,11 @@ ROWS = 256
 """Queries that are answered at once, so that their scores stay in the cache."""
 
 
-def pack(transformer: SD3Transformer2DModel) -> None:
-    """For answering: every block that can be computes q, k and v of a stream in one product. The
-    layers keep their weights, as parts of the packed ones: what merges into them in place is seen,
-    but no gradient reaches them."""
-    for attention in _plain(transformer):
-        if not isinstance(attention.processor, PackedAttention):
-            attention.set_processor(PackedAttention(attention))
-
-
 def write_out(transformer: SD3Transformer2DModel) -> None:
-    """For training, where gradients must reach the layers, or what peft puts in their place."""
-    for attention in _plain(transformer):
-        attention.set_processor(JointAttention())
-
-
-def _plain(transformer: SD3Transformer2DModel) -> list[Any]:
-    """The attentions without norms of q and k."""
-    found = [block.attn for block in transformer.transformer_blocks]
-    return [one for one in found if one.norm_q is None and one.norm_added_q is None]
+    """Has `attend` compute every attention without norms of q and k."""
+    for attention in [block.attn for block in transformer.transformer_blocks]:
+        if attention.norm_q is None and attention.norm_added_q is None:
+            attention.set_processor(JointAttention())
 
 
 class JointAttention:
@@ -53,52 +37,21 @@ class JointAttention:
         attention_mask: None = None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Image (B, N, W) and text tokens (B, T, W)."""
-        both = self.joined(attention, hidden_states, encoder_hidden_states)
-        queries, keys, values = both.unflatten(-1, (3, attention.heads, -1)).unbind(2)
-        found = attend(queries, keys, values).flatten(2)
-        lengths = hidden_states.shape[1], encoder_hidden_states.shape[1]
-        image, text = found.split(lengths, dim=1)
-        image = attention.to_out[0](image)
-        return image, text if attention.context_pre_only else attention.to_add_out(text)
 
-    def joined(self, attention: Any, image: torch.Tensor, text: torch.Tensor) -> torch.Tensor:
-        """q, k and v of all tokens (B, N + T, 3 W)."""
-        return torch.cat(self.products(attention, image, text), dim=1)
+        def heads(tokens: torch.Tensor) -> torch.Tensor:
+            parted: torch.Tensor = tokens.unflatten(-1, (attention.heads, -1))
+            return parted.transpose(1, 2)
 
-    def products(
-        self, attention: Any, image: torch.Tensor, text: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """q, k and v side by side: (B, N, 3 W) and (B, T, 3 W)."""
         of_image = attention.to_q, attention.to_k, attention.to_v
         of_text = attention.add_q_proj, attention.add_k_proj, attention.add_v_proj
-        return (
-            torch.cat([layer(image) for layer in of_image], dim=-1),
-            torch.cat([layer(text) for layer in of_text], dim=-1),
-        )
-
-
-class PackedAttention(JointAttention):
-    """The same with one product for each stream."""
-
-    def __init__(self, attention: Any) -> None:
-        self._image = packed([attention.to_q, attention.to_k, attention.to_v])
-        self._text = packed([attention.add_q_proj, attention.add_k_proj, attention.add_v_proj])
-
-    def joined(self, attention: Any, image: torch.Tensor, text: torch.Tensor) -> torch.Tensor:
-        if len(image) > 1:
-            return super().joined(attention, image, text)
-        # One image's products can be written where they belong.
-        lengths, (weight, _) = [image.shape[1], text.shape[1]], self._image
-        both = image.new_empty(1, sum(lengths), len(weight))
-        layers, places = (self._image, self._text), both[0].split(lengths)
-        for tokens, (weight, bias), place in zip((image, text), layers, places, strict=True):
-            torch.addmm(bias, tokens[0], weight.T, out=place)
-        return both
-
-    def products(
-        self, attention: Any, image: torch.Tensor, text: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        return functional.linear(image, *self._image), functional.linear(text, *self._text)
+        parts = [
+            torch.cat([heads(layer(hidden_states)), heads(text_layer(encoder_hidden_states))], 2)
+            for layer, text_layer in zip(of_image, of_text, strict=True)
+        ]
+        found = attend(*(part.transpose(1, 2) for part in parts)).flatten(2)
+        image, text = found.split((hidden_states.shape[1], encoder_hidden_states.shape[1]), dim=1)
+        image = attention.to_out[0](image)
+        return image, text if attention.context_pre_only else attention.to_add_out(text)
 
 
 def attend(queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
@@ -136,14 +89,5 @@ def _answered(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor
 
 def _rows(queries: torch.Tensor) -> tuple[torch.Tensor, ...]:
     """(B, heads, L, D) in equal parts of at most ROWS queries."""
-    return queries.split(-(-queries.shape[2] // -(-queries.shape[2] // ROWS)), dim=2)
-
-
-@torch.no_grad()
-def packed(layers: Sequence[nn.Linear]) -> tuple[torch.Tensor, torch.Tensor]:
-    """One weight and bias for layers of one input, of which theirs become parts."""
-    weight = torch.cat([layer.weight for layer in layers])
-    bias = torch.cat([layer.bias for layer in layers])
-    for layer, rows, offsets in zip(layers, weight.chunk(3), bias.chunk(3), strict=True):
-        layer.weight.data, layer.bias.data = rows, offsets
-    return weight, bias
+    length = queries.shape[2]
+    return torch.split(queries, -(-length // -(-length // ROWS)), dim=2)

@@ -27,9 +27,9 @@ from rich.progress import track
 from diception_ros.evaluation.material import DemoFrame
 from diception_ros.imaging import Canvas
 from diception_ros.model import Diception
-from diception_ros.model.attention import pack
-from diception_ros.model.feed_forward import fuse
+from diception_ros.model.attention import write_out
 from diception_ros.model.precision import best_dtype
+from diception_ros.model.products import fuse
 from diception_ros.tasks import TASKS
 from diception_ros.tasks.edges import Guide, refined, refinement
 from diception_ros.training.measure.baselines import baselines
@@ -244,7 +244,7 @@ def main() -> None:
     plan = Plan(**{**options, "steps": tuple(options["steps"])})
     model = Diception.load(bundle, device, best_dtype(device))
     if device.type == "cpu":  # as the engine computes
-        pack(model.transformer)
+        write_out(model.transformer)
         fuse(model.transformer)
     found = run(model, plan)
     (plan.out / "metrics.json").write_text(json.dumps(found, indent=1) + "\n")

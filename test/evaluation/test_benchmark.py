@@ -19,6 +19,7 @@ from diception_ros.evaluation.benchmark_report import Cell, Latency, Report, Row
 from diception_ros.evaluation.contenders import eager, flops_of
 from diception_ros.evaluation.floor import Rates, count_flops, floor_ms, measure_rates
 from diception_ros.model import Diception, make_random_bundle, make_sd3_sized_model
+from diception_ros.model.products import fuse
 from diception_ros.tasks import Request
 
 SIZE = (64, 64)
@@ -37,6 +38,14 @@ def engine(bundle):
 def test_flops_of_a_product_are_two_a_multiplication():
     a, b = torch.zeros(3, 5), torch.zeros(5, 7)
     assert count_flops(lambda: a @ b) == 2 * 3 * 5 * 7
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_flops_of_a_product_that_torchs_counter_does_not_know_are_counted(bias):
+    layer, inputs = torch.nn.Linear(5, 7, bias=bias), torch.zeros(2, 3, 5)
+    fuse(layer)
+    with torch.no_grad():
+        assert count_flops(lambda: layer(inputs)) == 2 * 2 * 3 * 5 * 7
 
 
 def test_counting_operations_leaves_code_to_the_compiler():

@@ -4,8 +4,9 @@ import torch
 from torch.nn.functional import scaled_dot_product_attention
 
 from diception_ros.model import Diception, attention
-from diception_ros.model.attention import ROWS, attend, pack, write_out
+from diception_ros.model.attention import ROWS, attend, write_out
 from diception_ros.model.blocks import lean, restore
+from diception_ros.model.products import fuse, unfuse
 from diception_ros.model.random_bundle import make_random_model
 
 
@@ -52,7 +53,7 @@ def test_attentions_and_blocks_answer_as_diffusers_do(count: int) -> None:
     model = make_random_model()
     restore(model.transformer)
     expected = velocity(model, count)
-    for change in (write_out, pack, lean, write_out, restore):
+    for change in (write_out, lean, fuse, unfuse, restore):
         change(model.transformer)
         torch.testing.assert_close(velocity(model, count), expected)
 
@@ -63,9 +64,11 @@ def test_what_training_uses_has_diffusers_gradients_even_after_the_model_has_ans
     velocity(model).square().sum().backward()
     expected = {name: weight.grad for name, weight in model.transformer.named_parameters()}
     model.transformer.zero_grad(set_to_none=True)
-    pack(model.transformer)
+    fuse(model.transformer)
     write_out(model.transformer)
     lean(model.transformer)
+    with torch.no_grad():
+        velocity(model)
     velocity(model).square().sum().backward()
     for name, weight in model.transformer.named_parameters():
         found = torch.zeros_like(weight) if weight.grad is None else weight.grad  # nobody reads it
