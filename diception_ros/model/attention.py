@@ -64,7 +64,7 @@ def attend(queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> t
     answering = not (q.requires_grad or k.requires_grad or v.requires_grad)
     if q.is_cuda or (q.shape[2] > SHORT if single else TILES and answering):
         return functional.scaled_dot_product_attention(q, k, v).transpose(1, 2)
-    if answering:
+    if answering and not torch.compiler.is_compiling():  # which places results by itself
         return _answered(q, k, v)
     q, k, v = q * q.shape[-1] ** -0.5, k.contiguous().transpose(-1, -2), v.contiguous()
     parts = [torch.matmul(torch.matmul(rows, k).softmax(-1), v) for rows in _rows(q)]
