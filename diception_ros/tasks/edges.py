@@ -16,8 +16,9 @@ import numpy as np
 import numpy.typing as npt
 from skimage.segmentation import felzenszwalb
 
-from diception_ros.tasks.colours import is_colourless
+from diception_ros.tasks.colours import is_colourless, random_colours
 from diception_ros.tasks.depth import mean_channel
+from diception_ros.tasks.merging import join_regions
 from diception_ros.tasks.types import Float, Mask, Refinement, Task
 
 # It takes any number of channels, and says so at more than three.
@@ -30,7 +31,7 @@ SMOOTH = 0.5
 """Standard deviation, in pixels, of the blur before regions are cut."""
 SMALLEST = 6
 """Pixels of a region."""
-COLOUR = 0.3
+COLOUR = 0.6
 """What the picture's colours count beside the image's when regions are cut."""
 
 
@@ -95,7 +96,7 @@ def refined(colours: Float, guide: Guide, how: Refinement) -> Float:
     if how.gain != 1:
         colours = np.minimum(colours * np.float32(how.gain), 1)
     if how.regions:
-        colours = even_regions(colours, guide, how.regions)
+        colours = instance_colours(colours, guide, how.regions)
     if not how.edges:
         return colours
     if is_colourless(colours):
@@ -105,16 +106,14 @@ def refined(colours: Float, guide: Guide, how: Refinement) -> Float:
     return np.stack([guide.filtered(plane, how.edges) for plane in planes], axis=-1)
 
 
-def even_regions(colours: Float, guide: Guide, scale: float) -> Float:
-    """Every region of image and colours together (Felzenszwalb and Huttenlocher 2004) in its mean
-    colour: (H, W, 3), found at SIDE."""
+def instance_colours(colours: Float, guide: Guide, scale: float) -> Float:
+    """Instances of image and colours together, each in a colour of its own on black: (H, W, 3).
+    Regions (Felzenszwalb and Huttenlocher 2004) are cut, and joined, at SIDE."""
     small = np.asarray(shrunk(colours), np.float32)
     both = np.concatenate([guide.small, COLOUR * small], axis=-1).astype(np.float64)
     regions = felzenszwalb(both, scale, SMOOTH, SMALLEST, channel_axis=-1)  # type: ignore[no-untyped-call]
-    counts = np.bincount(regions.ravel())
-    totals = [np.bincount(regions.ravel(), small[..., axis].ravel()) for axis in range(3)]
-    means = np.stack(totals, axis=-1) / counts[:, None]
-    even = means.astype(np.float32)[regions]
+    instances = join_regions(regions, small, guide.small)
+    even = random_colours(int(instances.max(initial=0)), np.random.default_rng(0))[instances]
     return np.asarray(cv2.resize(even, guide.size, interpolation=cv2.INTER_LINEAR))
 
 

@@ -90,14 +90,25 @@ def test_colours_stay_colours() -> None:
 
 
 @pytest.mark.parametrize("size", [(128, 128), (480, 640)])
-def test_a_region_of_the_image_gets_one_colour(size: tuple[int, int]) -> None:
+def test_instances_of_image_and_colours_get_one_colour_each(size: tuple[int, int]) -> None:
     image, mask = scene(size)
     noise = np.random.default_rng(2).normal(0, 0.08, (*size, 3))
     colours = np.where(mask[..., None], (0.8, 0.3, 0.4), (0.2, 0.5, 0.3)) + noise
     found = refined(colours.astype(np.float32), Guide(image), Refinement(regions=30))
-    far = cv2.erode(mask.astype(np.uint8), np.ones((15, 15))) > 0
-    assert found[far].std(0).max() < 0.4 * colours[far].std(0).min()
-    np.testing.assert_allclose(found[far].mean(0), (0.8, 0.3, 0.4), atol=0.02)
+    inside, outside = (
+        found[cv2.erode(part.astype(np.uint8), np.ones((15, 15))) > 0] for part in (mask, ~mask)
+    )
+    assert inside.std(0).max() < 0.01 and outside.std(0).max() < 0.01
+    assert np.linalg.norm(inside[0] - outside[0]) > 0.3
+
+
+def test_what_is_dark_stays_nobodys() -> None:
+    image, mask = scene((96, 96))
+    colours = np.where(mask[..., None], np.float32([0.8, 0.3, 0.4]), np.float32(0.03))
+    found = refined(colours, Guide(image), Refinement(regions=20))
+    instances = TASKS["entity"].decode(found)
+    assert len(instances.instances) == 1
+    assert ((instances.ids > 0) != mask).mean() < 0.02
 
 
 def test_off_means_untouched() -> None:
