@@ -25,12 +25,8 @@ EDGE = 0.12
 """Change of the image, summed over the channels, that leaves 1/e of that cost."""
 BLUR = 0.5
 """Standard deviation, in pixels, of the blur before the image's change is taken."""
-INSTANCE = 0.3
-"""Cost of every instance."""
 DARK = 0.1
 """Brightest channel of a region's mean under which it is background."""
-GROUND = 0.25
-"""Part of a border's cost that counts for being background as well: thin things have much of it."""
 
 Labels = npt.NDArray[np.intp]
 Sums = tuple[float, float, float, float, float]
@@ -96,7 +92,7 @@ def gained(segments: list[Segment], first: int, second: int) -> float:
     count, red, green, blue, _ = (a + b for a, b in zip(one.sums, two.sums, strict=True))
     squares = one.sums[4] + two.sums[4]
     together = squares - (red * red + green * green + blue * blue) / count
-    return one.cost + two.cost - together + INSTANCE + one.borders[second]
+    return one.cost + two.cost - together + one.borders[second]
 
 
 def join(segments: list[Segment], first: int, second: int) -> int:
@@ -113,15 +109,15 @@ def join(segments: list[Segment], first: int, second: int) -> int:
 
 
 def numbered(segments: list[Segment], parents: list[int]) -> Labels:
-    """Every segment's instance. Black is dearer than a colour of one's own, but spares an instance
-    and its border with the background."""
+    """Every segment's instance. Black is dearer than a colour of one's own, but spares the border
+    with the background."""
     found = np.zeros(len(segments), np.intp)
     count = 0
     for number in reversed(range(len(segments))):
         segment = segments[number]
         if parents[number] != number:  # its parent comes later, and so has been here
             found[number] = found[parents[number]]
-        elif not segment.dark and segment.sums[4] >= segment.cost + GROUND * segment.ground:
+        elif not segment.dark and segment.sums[4] >= segment.cost + segment.ground:
             count += 1
             found[number] = count
     return found
