@@ -31,6 +31,8 @@ SMOOTH = 0.5
 """Standard deviation, in pixels, of the blur before regions are cut."""
 SMALLEST = 6
 """Pixels of a region."""
+MOST = 800
+"""Regions that are joined, at most."""
 COLOUR = 0.6
 """What the picture's colours count beside the image's when regions are cut."""
 
@@ -111,10 +113,18 @@ def instance_colours(colours: Float, guide: Guide, scale: float) -> Float:
     Regions (Felzenszwalb and Huttenlocher 2004) are cut, and joined, at SIDE."""
     small = np.asarray(shrunk(colours), np.float32)
     both = np.concatenate([guide.small, COLOUR * small], axis=-1).astype(np.float64)
-    regions = felzenszwalb(both, scale, SMOOTH, SMALLEST, channel_axis=-1)  # type: ignore[no-untyped-call]
+    regions = cut(both, scale, SMALLEST)
+    if regions.max() >= MOST:  # noise; joining would take long
+        regions = cut(both, scale, regions.size // MOST)
     instances = join_regions(regions, small, guide.small)
     even = random_colours(int(instances.max(initial=0)), np.random.default_rng(0))[instances]
     return np.asarray(cv2.resize(even, guide.size, interpolation=cv2.INTER_LINEAR))
+
+
+def cut(values: npt.NDArray[np.float64], scale: float, smallest: int) -> npt.NDArray[np.intp]:
+    """Regions (h, w), numbered from 0, of values (h, w, N)."""
+    found = felzenszwalb(values, scale, SMOOTH, smallest, channel_axis=-1)  # type: ignore[no-untyped-call]
+    return np.asarray(found)
 
 
 def shrunk(picture: npt.NDArray[Any]) -> npt.NDArray[Any]:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from diception_ros.evaluation.metrics import mask_iou
-from diception_ros.tasks import TASKS, Keypoints, Refinement
+from diception_ros.tasks import TASKS, Keypoints, Refinement, edges
 from diception_ros.tasks.custom import make_task
 from diception_ros.tasks.edges import (
     FAINT,
@@ -100,6 +100,19 @@ def test_instances_of_image_and_colours_get_one_colour_each(size: tuple[int, int
     )
     assert inside.std(0).max() < 0.01 and outside.std(0).max() < 0.01
     assert np.linalg.norm(inside[0] - outside[0]) > 0.3
+
+
+def test_noise_is_cut_into_no_more_regions_than_are_joined_in_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    counts = []
+    monkeypatch.setattr(
+        edges, "join_regions", lambda regions, *_: counts.append(regions.max() + 1) or regions
+    )
+    image = np.random.default_rng(4).integers(0, 255, (128, 128, 3)).astype(np.uint8)
+    flat = np.full((128, 128, 3), 0.6, np.float32)
+    refined(flat, Guide(image), Refinement(regions=1))
+    assert 1 < counts[0] <= edges.MOST
 
 
 def test_what_is_dark_stays_nobodys() -> None:
