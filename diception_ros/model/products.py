@@ -4,6 +4,7 @@ with a GELU in the same pass."""
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import torch
@@ -76,6 +77,7 @@ class FusedGELU(GELU):
         return self.proj.product(hidden_states, "gelu", self.approximate)
 
 
+@cache
 def can_fuse(dtype: torch.dtype = torch.bfloat16) -> bool:
     """Whether the operations, which only torch.compile's own code is promised, are there."""
     one = torch.ones(1, 1, dtype=dtype)

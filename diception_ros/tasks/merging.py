@@ -8,8 +8,6 @@ joining two regions at a time, the best first (Koepfler, Lopez and Morel 1994).
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from heapq import heapify, heappop, heappush
 from typing import Any
 
 import cv2
@@ -29,120 +27,103 @@ DARK = 0.1
 """Brightest channel of a region's mean under which it is background."""
 
 Labels = npt.NDArray[np.intp]
-Sums = tuple[float, float, float, float, float]
+Floats = npt.NDArray[np.float64]
+NEVER = -np.inf
 
 
-@dataclass
-class Segment:
-    """sums: pixels, red, green, blue, and all channels squared. borders: cost of the borders with
-    other segments, by number. ground: with the background."""
+class Segments:
+    """Regions that are being joined. sums (N, 5): pixels, red, green, blue, and all channels
+    squared. borders (N, N): cost of the border between two; ground (N,): with the background.
+    gains (N, N): what all costs less when two are one, in the row of the one that changed last."""
 
-    sums: Sums
-    borders: dict[int, float] = field(default_factory=dict)
-    ground: float = 0.0
+    def __init__(self, sums: Floats, borders: Floats) -> None:
+        self.sums, self.borders, self.count = sums, borders, len(sums)
+        nobody = dark(sums)
+        self.ground = borders[:, nobody].sum(axis=1)
+        borders[nobody] = borders[:, nobody] = 0
+        self.costs = spread(sums)
+        self.owner = np.arange(self.count)
+        self.made = np.arange(self.count)
+        self.gains = np.full(borders.shape, NEVER)
+        pairs = np.nonzero(np.triu(borders))
+        self.gains[pairs] = self._gained(*pairs)
+        self.best, self.partner = self.gains.max(axis=1), self.gains.argmax(axis=1)
 
-    @property
-    def cost(self) -> float:
-        """Of its colours: the sum of squared distances from the mean."""
-        count, red, green, blue, squares = self.sums
-        return squares - (red * red + green * green + blue * blue) / count
+    def join_best(self) -> bool:
+        """The two that gain most become one, unless that gains nothing; whether they did."""
+        first = int(self.best.argmax())
+        if self.best[first] <= 0:
+            return False
+        self._join(first, int(self.partner[first]))
+        return True
 
-    @property
-    def dark(self) -> bool:
-        return max(self.sums[1:4]) < DARK * self.sums[0]
+    def _join(self, first: int, second: int) -> None:
+        self.owner[second], self.made[first] = first, self.made.max() + 1
+        self.sums[first] += self.sums[second]
+        self.ground[first] += self.ground[second]
+        self.costs[first] = spread(self.sums[first])
+        self.borders[first] += self.borders[second]
+        self.borders[first, first] = 0
+        self.borders[:, first] = self.borders[first]
+        self.borders[second] = self.borders[:, second] = 0
+        for gone in (first, second):
+            self.gains[gone] = self.gains[:, gone] = NEVER
+        beside = np.flatnonzero(self.borders[first])
+        self.gains[first, beside] = self._gained(first, beside)
+        stale = ((self.partner == first) | (self.partner == second)) & (self.best > NEVER)
+        stale[[first, second]] = True
+        self.best[stale] = self.gains[stale].max(axis=1)
+        self.partner[stale] = self.gains[stale].argmax(axis=1)
 
-    def with_(self, other: Segment) -> Segment:
-        """Both as one, with the borders of both to others."""
-        one, two = self.sums, other.sums
-        sums = one[0] + two[0], one[1] + two[1], one[2] + two[2], one[3] + two[3], one[4] + two[4]
-        borders = dict(self.borders)
-        for number, cost in other.borders.items():
-            borders[number] = borders.get(number, 0.0) + cost
-        return Segment(sums, borders, self.ground + other.ground)
+    def _gained(self, first: int | Labels, beside: Labels) -> Floats:
+        together = spread(self.sums[first] + self.sums[beside])
+        return np.asarray(
+            self.costs[first] + self.costs[beside] - together + self.borders[first, beside]
+        )
+
+    def numbered(self) -> Labels:
+        """Every region's instance (N,) from 1, those made last first; 0 for background. Black is
+        dearer than a colour of one's own, but spares the border with the background."""
+        shown = (self.owner == np.arange(self.count)) & ~dark(self.sums)
+        shown &= self.sums[:, 4] >= self.costs + self.ground
+        numbers = np.zeros(self.count, np.intp)
+        last_first = sorted(np.flatnonzero(shown), key=lambda number: -self.made[number])
+        numbers[last_first] = np.arange(1, len(last_first) + 1)
+        owner = self.owner
+        while (owner[owner] != owner).any():
+            owner = owner[owner]
+        return numbers[owner]
+
+
+def dark(sums: Floats) -> npt.NDArray[np.bool_]:
+    """Which of sums (N, 5) are of background."""
+    found: npt.NDArray[np.bool_] = sums[:, 1:4].max(axis=1) < DARK * sums[:, 0]
+    return found
+
+
+def spread(sums: Floats) -> Floats:
+    """Of sums (..., 5): the sum of squared distances of the colours from their mean (...,)."""
+    count, red, green, blue, squares = np.moveaxis(sums, -1, 0)
+    found: Floats = squares - (red * red + green * green + blue * blue) / count
+    return found
 
 
 def join_regions(regions: Labels, colours: Float, image: Float) -> Labels:
     """Regions (h, w), numbered from 0, of colours and image (h, w, 3) in [0, 1] -> instances (h, w)
-    from 1, and 0 where nobody is."""
-    segments = measured(regions, colours, image)
-    parents = list(range(len(segments)))
-    queue = [
-        (-gain, first, second)
-        for first, segment in enumerate(segments)
-        for second in segment.borders
-        if first < second and (gain := gained(segments, first, second)) > 0
-    ]
-    heapify(queue)
-    while queue:
-        _, *pair = heappop(queue)
-        if any(parents[number] != number for number in pair):
-            continue
-        new = join(segments, *pair)
-        parents[pair[0]] = parents[pair[1]] = new
-        parents.append(new)
-        for other in segments[new].borders:
-            if (gain := gained(segments, other, new)) > 0:
-                heappush(queue, (-gain, other, new))
-    return numbered(segments, parents)[regions]
-
-
-def gained(segments: list[Segment], first: int, second: int) -> float:
-    """What all costs less when two neighbours are one."""
-    one, two = segments[first], segments[second]
-    count, red, green, blue, _ = (a + b for a, b in zip(one.sums, two.sums, strict=True))
-    squares = one.sums[4] + two.sums[4]
-    together = squares - (red * red + green * green + blue * blue) / count
-    return one.cost + two.cost - together + one.borders[second]
-
-
-def join(segments: list[Segment], first: int, second: int) -> int:
-    """Appends both as one, which takes their place beside their neighbours; returns its number."""
-    new, made = len(segments), segments[first].with_(segments[second])
-    del made.borders[first], made.borders[second]
-    segments.append(made)
-    for number, cost in made.borders.items():
-        borders = segments[number].borders
-        borders.pop(first, None)
-        borders.pop(second, None)
-        borders[new] = cost
-    return new
-
-
-def numbered(segments: list[Segment], parents: list[int]) -> Labels:
-    """Every segment's instance. Black is dearer than a colour of one's own, but spares the border
-    with the background."""
-    found = np.zeros(len(segments), np.intp)
-    count = 0
-    for number in reversed(range(len(segments))):
-        segment = segments[number]
-        if parents[number] != number:  # its parent comes later, and so has been here
-            found[number] = found[parents[number]]
-        elif not segment.dark and segment.sums[4] >= segment.cost + segment.ground:
-            count += 1
-            found[number] = count
-    return found
-
-
-def measured(regions: Labels, colours: Float, image: Float) -> list[Segment]:
-    """Every region; dark ones have no neighbours."""
+    from 1, and 0 where nobody is. Time grows with the square of the regions' number."""
     flat, values = regions.ravel(), colours.reshape(-1, 3).astype(np.float64)
     columns = [np.ones(len(flat)), *values.T, np.square(values).sum(axis=1)]
-    sums = np.stack([np.bincount(flat, column) for column in columns], axis=-1)
-    segments = [Segment(tuple(row)) for row in sums.tolist()]
-    dark = [segment.dark for segment in segments]
-    for first, second, cost in borders_between(regions, image, len(segments)):
-        for one, other in ((first, second), (second, first)):
-            if dark[other]:
-                segments[one].ground += cost
-            elif not dark[one]:
-                segments[one].borders[other] = cost
-    return segments
+    sums = [np.bincount(flat, column).astype(np.float64) for column in columns]
+    segments = Segments(np.stack(sums, axis=-1), borders_between(regions, image, len(sums[0])))
+    while segments.join_best():
+        pass
+    return segments.numbered()[regions]
 
 
-def borders_between(regions: Labels, image: Float, count: int) -> list[tuple[int, int, float]]:
-    """Neighbours, the smaller number first, and the cost of their common border."""
+def borders_between(regions: Labels, image: Float, count: int) -> Floats:
+    """Cost of the border between every two regions (count, count), 0 where there is none."""
     smooth = np.asarray(cv2.GaussianBlur(image, (0, 0), BLUR), np.float32)
-    keys, costs = [], []
+    found = np.zeros(count * count)
     ways: tuple[tuple[Any, Any], ...] = (
         (np.s_[:, 1:], np.s_[:, :-1]),
         (np.s_[1:], np.s_[:-1]),
@@ -150,12 +131,8 @@ def borders_between(regions: Labels, image: Float, count: int) -> list[tuple[int
     for forward, backward in ways:
         one, other = regions[forward], regions[backward]
         at = one != other
-        keys.append(np.minimum(one, other)[at] * count + np.maximum(one, other)[at])
         change = np.abs(smooth[forward][at] - smooth[backward][at]).sum(axis=-1)
-        costs.append(BORDER * np.exp(-change / EDGE))
-    pairs, places = np.unique(np.concatenate(keys), return_inverse=True)
-    totals = np.bincount(places, np.concatenate(costs), len(pairs))
-    return [
-        (*divmod(key, count), cost)
-        for key, cost in zip(pairs.tolist(), totals.tolist(), strict=True)
-    ]
+        costs = BORDER * np.exp(-change / EDGE)
+        found += np.bincount(one[at] * count + other[at], costs, count * count)
+    table: Floats = found.reshape(count, count)
+    return np.asarray(table + table.T)
