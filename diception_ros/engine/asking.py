@@ -14,7 +14,7 @@ from diception_ros.model import Diception
 from diception_ros.model.lora import Adapter
 from diception_ros.model.sampling import check_sigmas, default_sigmas
 from diception_ros.tasks import Request, Task
-from diception_ros.tasks.edges import refinement
+from diception_ros.tasks.decoding import refinement
 
 
 class Asking:

@@ -13,7 +13,8 @@ from diception_ros.engine.deadline import Costs, Plan, work_of
 from diception_ros.engine.jobs import Clock, Job, Options, Outcome
 from diception_ros.engine.transfers import Arrival
 from diception_ros.tasks import Instances, Request, Result
-from diception_ros.tasks.edges import Guide, refined
+from diception_ros.tasks.decoding import decoded
+from diception_ros.tasks.edges import Guide
 
 
 @dataclass(frozen=True)
@@ -57,8 +58,7 @@ class Pending:
         results: list[list[Result | None]] = [[None] * len(asked) for asked in self.requests]
         guides = [Guide(image) for image in self.images]
         for job, colours in zip(self.jobs, firsts, strict=True):
-            shown = refined(colours, guides[job.image], job.task.refine)
-            results[job.image][job.slot] = _decode(job, shown)
+            results[job.image][job.slot] = _decode(job, colours, guides[job.image])
         return results  # type: ignore[return-value]  # every slot has been filled
 
     def _spread(
@@ -74,8 +74,8 @@ class Pending:
         return spread
 
 
-def _decode(job: Job, colours: npt.NDArray[np.float32]) -> Result:
-    result = job.task.decode(colours, **job.task.options)
+def _decode(job: Job, colours: npt.NDArray[np.float32], guide: Guide) -> Result:
+    result = decoded(colours, guide, job.task)
     if isinstance(result, Instances) and job.request.category:
         return replace(result, category=job.request.category)
     return result

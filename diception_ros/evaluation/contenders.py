@@ -14,7 +14,8 @@ from diception_ros.engine.naive import Naive
 from diception_ros.evaluation.benchmark_report import COMPILED, NAIVE, OURS, Cell
 from diception_ros.evaluation.floor import count_flops
 from diception_ros.tasks import Request
-from diception_ros.tasks.edges import Guide, refined
+from diception_ros.tasks.decoding import decoded
+from diception_ros.tasks.edges import Guide
 
 TASK_ORDER = ("depth", "normal", "entity", "point", "semantic", "pose")
 FRAME = (480, 640)
@@ -51,7 +52,7 @@ def answer(engine: Engine, naive: Naive, frame: np.ndarray, request: Request) ->
     task = engine.tasks[request.task]
     prompt = task.prompt_for(request.category)
     colours = naive(frame, prompt, request.steps or 1, request.guidance or 1.0)
-    return task.decode(refined(colours, Guide(frame), task.refine), **task.options)
+    return decoded(colours, Guide(frame), task)
 
 
 def eager(engine: Engine, cell: Cell) -> Call:

@@ -187,7 +187,9 @@ class FilterParameters:
     """What is kept of an answer."""
 
     instance_score: float = parameter(
-        0.0, "Instances below this score are left out.", bounds=(0.0, 1.0)
+        0.0,
+        "Instances below this score are left out; how clearly the model paints them.",
+        bounds=(0.0, 1.0),
     )
     instance_area: int = parameter(
         1, "Instances smaller than this are left out.", unit="px", bounds=(1, 1_000_000)

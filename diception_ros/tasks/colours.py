@@ -160,6 +160,9 @@ def brightest(pixels: Pixels) -> Pixels:
 
 
 def squared_norm(pixels: npt.NDArray[np.generic]) -> Float:
-    """Sum of the squared channels (h, w) float32."""
-    channels = [np.asarray(pixels[..., c], np.float32) for c in range(3)]
-    return channels[0] ** 2 + channels[1] ** 2 + channels[2] ** 2
+    """Sum of the squared channels of (..., C), float32."""
+    first, *others = (np.asarray(pixels[..., c], np.float32) for c in range(pixels.shape[-1]))
+    total = first**2
+    for channel in others:
+        total += channel**2
+    return total

@@ -6,35 +6,19 @@ Colours in, colours out, before any decoding: what a task's colours mean does no
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
 
 import cv2
 import numpy as np
 import numpy.typing as npt
-from skimage.segmentation import felzenszwalb
 
-from diception_ros.tasks.colours import is_colourless, random_colours
-from diception_ros.tasks.depth import mean_channel
-from diception_ros.tasks.merging import join_regions
-from diception_ros.tasks.types import Float, Mask, Refinement, Task
+from diception_ros.tasks.types import Float
 
-# It takes any number of channels, and says so at more than three.
-warnings.filterwarnings("ignore", "Got image with third dimension of 6", RuntimeWarning)
 SIDE = 128
-"""Shorter side that both work at: what a small network's canvas has."""
+"""Shorter side that edges are followed at: what a small network's canvas has."""
 FAINT = 3e-4
 """Variance of the image, in 0..1 squared, under which `edges` sees none: 1.7% of its range."""
-SMOOTH = 0.5
-"""Standard deviation, in pixels, of the blur before regions are cut."""
-SMALLEST = 6
-"""Pixels of a region."""
-MOST = 800
-"""Regions that are joined, at most."""
-COLOUR = 0.6
-"""What the picture's colours count beside the image's when regions are cut."""
 
 
 class Guide:
@@ -83,48 +67,6 @@ class Guide:
         spread += FAINT * np.eye(3, dtype=np.float32)
         spread -= middle[..., :, None] * middle[..., None, :]
         return middle, inverse(spread)
-
-
-def refinement(card: Mapping[str, Mapping[str, float]], task: Task) -> Refinement:
-    """What `refine` of a bundle's card, which has been checked, says of a task: by its name or, for
-    a user's or an adapter's masks, under "mask"."""
-    values = card.get(task.name, card.get("mask", {}) if task.result is Mask else {})
-    edges, regions, gain = values.get("edges", 0), values.get("regions", 0), values.get("gain", 1)
-    return Refinement(int(edges), float(regions), float(gain))
-
-
-def refined(colours: Float, guide: Guide, how: Refinement) -> Float:
-    """Colours (H, W, 3) in [0, 1] as generated for the guide's image, refined."""
-    if how.gain != 1:
-        colours = np.minimum(colours * np.float32(how.gain), 1)
-    if how.regions:
-        colours = instance_colours(colours, guide, how.regions)
-    if not how.edges:
-        return colours
-    if is_colourless(colours):
-        found = guide.filtered(mean_channel(colours), how.edges)
-        return np.broadcast_to(found[..., None], colours.shape)
-    planes = np.moveaxis(colours, -1, 0)
-    return np.stack([guide.filtered(plane, how.edges) for plane in planes], axis=-1)
-
-
-def instance_colours(colours: Float, guide: Guide, scale: float) -> Float:
-    """Instances of image and colours together, each in a colour of its own on black: (H, W, 3).
-    Regions (Felzenszwalb and Huttenlocher 2004) are cut, and joined, at SIDE."""
-    small = np.asarray(shrunk(colours), np.float32)
-    both = np.concatenate([guide.small, COLOUR * small], axis=-1).astype(np.float64)
-    regions = cut(both, scale, SMALLEST)
-    if regions.max() >= MOST:  # noise; joining would take long
-        regions = cut(both, scale, regions.size // MOST)
-    instances = join_regions(regions, small, guide.small)
-    even = random_colours(int(instances.max(initial=0)), np.random.default_rng(0))[instances]
-    return np.asarray(cv2.resize(even, guide.size, interpolation=cv2.INTER_LINEAR))
-
-
-def cut(values: npt.NDArray[np.float64], scale: float, smallest: int) -> npt.NDArray[np.intp]:
-    """Regions (h, w), numbered from 0, of values (h, w, N)."""
-    found = felzenszwalb(values, scale, SMOOTH, smallest, channel_axis=-1)  # type: ignore[no-untyped-call]
-    return np.asarray(found)
 
 
 def shrunk(picture: npt.NDArray[Any]) -> npt.NDArray[Any]:

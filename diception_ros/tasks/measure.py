@@ -21,9 +21,9 @@ IMPURE = 64.0
 Ids = npt.NDArray[np.uint16]
 
 
-def sharpen(segments: Labels, colours: Float, pixels: Pixels) -> Ids:
-    """Segments at full size: every pixel near an edge goes to the neighbouring segment whose colour
-    (N + 1, 3) is nearest to its own."""
+def sharpen(segments: Labels, colours: Float, pixels: Pixels | Float) -> Ids:
+    """Segments at the size of pixels (H, W, C): every pixel near an edge goes to the neighbouring
+    segment whose colour (N + 1, C) is nearest to its own."""
     height, width = pixels.shape[:2]
     resized = cv2.resize(
         segments.astype(np.uint16), (width, height), interpolation=cv2.INTER_NEAREST
@@ -34,7 +34,7 @@ def sharpen(segments: Labels, colours: Float, pixels: Pixels) -> Ids:
     high = np.asarray(cv2.dilate(ids, kernel)).reshape(ids.shape)
     low = np.asarray(cv2.erode(ids, kernel)).reshape(ids.shape)
     edge = np.flatnonzero(high != low)
-    own = pixels.reshape(-1, 3)[edge].astype(np.float32)
+    own = pixels.reshape(-1, pixels.shape[2])[edge].astype(np.float32)
     first, second = high.ravel()[edge], low.ravel()[edge]
     nearer = squared_norm(own - colours[first]) <= squared_norm(own - colours[second])
     ids.ravel()[edge] = np.where(nearer, first, second)

@@ -8,15 +8,17 @@ joining two regions at a time, the best first (Koepfler, Lopez and Morel 1994).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
+from diception_ros.tasks.colours import Labels
 from diception_ros.tasks.types import Float
 
-BORDER = 0.45
+BORDER = 0.4
 """Cost of a pixel of border without an edge; that of a pixel's colour is its squared distance from
 its instance's mean, in 0..1 of every channel."""
 EDGE = 0.12
@@ -26,15 +28,20 @@ BLUR = 0.5
 DARK = 0.1
 """Brightest channel of a region's mean under which it is background."""
 
-Labels = npt.NDArray[np.intp]
+Rows = npt.NDArray[np.intp]
 Floats = npt.NDArray[np.float64]
 NEVER = -np.inf
+WAYS: tuple[tuple[Any, Any], ...] = (
+    (np.s_[:, 1:], np.s_[:, :-1]),
+    (np.s_[1:], np.s_[:-1]),
+)
+"""Pixels and their neighbours, to the left and above."""
 
 
 class Segments:
-    """Regions that are being joined. sums (N, 5): pixels, red, green, blue, and all channels
-    squared. borders (N, N): cost of the border between two; ground (N,): with the background.
-    gains (N, N): what all costs less when two are one, in the row of the one that changed last."""
+    """Regions that are being joined. sums (N, 5): their colour_moments. borders (N, N): cost of the
+    border between two; ground (N,): with the background. gains (N, N): what all costs less when two
+    are one, in the row of the one that changed last."""
 
     def __init__(self, sums: Floats, borders: Floats) -> None:
         self.sums, self.borders, self.count = sums, borders, len(sums)
@@ -43,7 +50,6 @@ class Segments:
         borders[nobody] = borders[:, nobody] = 0
         self.costs = spread(sums)
         self.owner = np.arange(self.count)
-        self.made = np.arange(self.count)
         self.gains = np.full(borders.shape, NEVER)
         pairs = np.nonzero(np.triu(borders))
         self.gains[pairs] = self._gained(*pairs)
@@ -58,7 +64,7 @@ class Segments:
         return True
 
     def _join(self, first: int, second: int) -> None:
-        self.owner[second], self.made[first] = first, self.made.max() + 1
+        self.owner[second] = first
         self.sums[first] += self.sums[second]
         self.ground[first] += self.ground[second]
         self.costs[first] = spread(self.sums[first])
@@ -75,20 +81,20 @@ class Segments:
         self.best[stale] = self.gains[stale].max(axis=1)
         self.partner[stale] = self.gains[stale].argmax(axis=1)
 
-    def _gained(self, first: int | Labels, beside: Labels) -> Floats:
+    def _gained(self, first: int | Rows, beside: Rows) -> Floats:
         together = spread(self.sums[first] + self.sums[beside])
         return np.asarray(
             self.costs[first] + self.costs[beside] - together + self.borders[first, beside]
         )
 
-    def numbered(self) -> Labels:
-        """Every region's instance (N,) from 1, those made last first; 0 for background. Black is
-        dearer than a colour of one's own, but spares the border with the background."""
+    def numbered(self) -> Rows:
+        """Every region's instance (N,) from 1, the largest first; 0 for background. Black is dearer
+        than a colour of one's own, but spares the border with the background."""
         shown = (self.owner == np.arange(self.count)) & ~dark(self.sums)
         shown &= self.sums[:, 4] >= self.costs + self.ground
         numbers = np.zeros(self.count, np.intp)
-        last_first = sorted(np.flatnonzero(shown), key=lambda number: -self.made[number])
-        numbers[last_first] = np.arange(1, len(last_first) + 1)
+        by_size = np.argsort(-self.sums[shown, 0], kind="stable")
+        numbers[np.flatnonzero(shown)[by_size]] = np.arange(1, len(by_size) + 1)
         owner = self.owner
         while (owner[owner] != owner).any():
             owner = owner[owner]
@@ -110,29 +116,36 @@ def spread(sums: Floats) -> Floats:
 
 def join_regions(regions: Labels, colours: Float, image: Float) -> Labels:
     """Regions (h, w), numbered from 0, of colours and image (h, w, 3) in [0, 1] -> instances (h, w)
-    from 1, and 0 where nobody is. Time grows with the square of the regions' number."""
-    flat, values = regions.ravel(), colours.reshape(-1, 3).astype(np.float64)
-    columns = [np.ones(len(flat)), *values.T, np.square(values).sum(axis=1)]
-    sums = [np.bincount(flat, column).astype(np.float64) for column in columns]
-    segments = Segments(np.stack(sums, axis=-1), borders_between(regions, image, len(sums[0])))
+    from 1, the largest first, and 0 where nobody is. Time grows with the square of the regions'
+    number."""
+    segments = Segments(colour_moments(regions, colours), border_costs(regions, image))
     while segments.join_best():
         pass
-    return segments.numbered()[regions]
+    return segments.numbered()[regions].astype(np.int32)
 
 
-def borders_between(regions: Labels, image: Float, count: int) -> Floats:
-    """Cost of the border between every two regions (count, count), 0 where there is none."""
+def colour_moments(labels: Labels, colours: Float) -> Floats:
+    """Of every label (N, 5): pixels, red, green, blue, and all channels squared."""
+    flat, values = labels.ravel(), colours.reshape(-1, 3).astype(np.float64)
+    columns = [np.ones(len(flat)), *values.T, np.square(values).sum(axis=1)]
+    return np.stack([np.bincount(flat, column) for column in columns], axis=-1)
+
+
+def border_costs(regions: Labels, image: Float) -> Floats:
+    """Cost of the border between every two regions (N, N), 0 where there is none."""
     smooth = np.asarray(cv2.GaussianBlur(image, (0, 0), BLUR), np.float32)
+    changes = [np.abs(smooth[one] - smooth[other]).sum(axis=-1) for one, other in WAYS]
+    return border_sums(regions, [BORDER * np.exp(-change / EDGE) for change in changes])
+
+
+def border_sums(labels: Labels, weights: Sequence[Float]) -> Floats:
+    """Sum of the weights of pixels on the border between every two labels (N, N), symmetric.
+    weights: for each of WAYS."""
+    count = int(labels.max()) + 1
     found = np.zeros(count * count)
-    ways: tuple[tuple[Any, Any], ...] = (
-        (np.s_[:, 1:], np.s_[:, :-1]),
-        (np.s_[1:], np.s_[:-1]),
-    )
-    for forward, backward in ways:
-        one, other = regions[forward], regions[backward]
+    for (forward, backward), weight in zip(WAYS, weights, strict=True):
+        one, other = labels[forward], labels[backward]
         at = one != other
-        change = np.abs(smooth[forward][at] - smooth[backward][at]).sum(axis=-1)
-        costs = BORDER * np.exp(-change / EDGE)
-        found += np.bincount(one[at] * count + other[at], costs, count * count)
+        found += np.bincount(one[at] * count + other[at], weight[at], count * count)
     table: Floats = found.reshape(count, count)
     return np.asarray(table + table.T)

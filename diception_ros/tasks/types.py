@@ -81,8 +81,9 @@ class Mask:
 
 @dataclass(frozen=True)
 class Instance:
-    """One segment: id as in the id image; score 0..1; box (x, y, width, height) in pixels;
-    area in pixels; centroid (x, y) in pixels, always a pixel of the instance."""
+    """One segment: id as in the id image; score 0..1, how clearly it is painted (measure.purity,
+    regions.contrast, the brightness of a class); box (x, y, width, height) and area in pixels;
+    centroid (x, y) in pixels, always a pixel of the instance."""
 
     id: int
     score: float

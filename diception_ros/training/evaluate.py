@@ -13,7 +13,7 @@ import json
 import logging
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -30,14 +30,16 @@ from diception_ros.model import Diception
 from diception_ros.model.attention import write_out
 from diception_ros.model.precision import best_dtype
 from diception_ros.model.products import fuse
-from diception_ros.tasks import TASKS
-from diception_ros.tasks.edges import Guide, refined, refinement
+from diception_ros.tasks import TASKS, Result
+from diception_ros.tasks.decoding import decoded, refinement
+from diception_ros.tasks.edges import Guide
 from diception_ros.training.measure.baselines import baselines
 from diception_ros.training.measure.pictures import draw_real, draw_scenes, scene_rows, stacked
 from diception_ros.training.measure.questions import Float, Question, ask, possible
 from diception_ros.training.measure.real import as_frame, real_images, rgbd_images
 from diception_ros.training.measure.report import TARGETS, shares_kept, table_markdown
 from diception_ros.training.measure.rows import Rows, Table, measure, network_row
+from diception_ros.training.measure.scores import Answered
 from diception_ros.training.measure.shards import only_held_out_kinds, read_scenes
 from diception_ros.training.measure.timing import hardware, median_ms
 from diception_ros.training.pool import Pool
@@ -91,11 +93,11 @@ class Plan:
         return {**real, "rgbd": rgbd_images(self.rgbd)} if self.rgbd else real
 
 
-def predict(model: Diception, questions: Sequence[Question], steps: int = 1) -> list[Float]:
-    """Generated colours (H, W, 3) float32 in [0, 1] of each question, of its frame's size, without
-    guidance; images go through the model's canvas, and colours are refined, as in serving.
+def predict(model: Diception, questions: Sequence[Question], steps: int = 1) -> list[Answered]:
+    """The answer to each question, of its frame's size, without guidance; images go through the
+    model's canvas, and colours are refined and decoded, as in serving.
     """
-    answers: list[Float] = []
+    answers: list[Answered] = []
     hidden, label = not CONSOLE.is_terminal, f"{questions[0].task}, steps: {steps}"
     batches = range(0, len(questions), BATCH)
     for begin in track(batches, label, console=CONSOLE, transient=True, disable=hidden):
@@ -104,7 +106,7 @@ def predict(model: Diception, questions: Sequence[Question], steps: int = 1) -> 
 
 
 @torch.no_grad()
-def predict_batch(model: Diception, batch: Sequence[Question], steps: int) -> list[Float]:
+def predict_batch(model: Diception, batch: Sequence[Question], steps: int) -> list[Answered]:
     canvas = Canvas(*model.info.canvas)
     placed = [clicks(canvas, question, model.info.point_order) for question in batch]
     generated = model.generate(
@@ -116,8 +118,14 @@ def predict_batch(model: Diception, batch: Sequence[Question], steps: int) -> li
     )
     pairs = zip(generated, batch, strict=True)
     drawn = [(canvas.from_model(image, question.size), question) for image, question in pairs]
-    how = partial(refinement, model.info.refine)
-    return [refined(colours, guide_of(q), how(TASKS[q.task])) for colours, q in drawn]
+    return [Answered(colours, served(model, colours, question)) for colours, question in drawn]
+
+
+def served(model: Diception, colours: Float, question: Question) -> Result:
+    """What serving makes of the colours."""
+    task = TASKS[question.task]
+    task = replace(task, refine=refinement(model.info.refine, task))
+    return decoded(colours, guide_of(question), task)
 
 
 def guide_of(question: Question) -> Guide:

@@ -14,7 +14,7 @@ from torch import nn
 from diception_ros.model import Diception
 from diception_ros.model.autoencoder import decode_unclamped
 from diception_ros.tasks import TASKS, Task
-from diception_ros.tasks.edges import refinement
+from diception_ros.tasks.decoding import refinement
 from diception_ros.training.pictures import PictureError
 
 

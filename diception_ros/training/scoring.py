@@ -13,7 +13,8 @@ from diception_ros.imaging import Canvas
 from diception_ros.model import Diception
 from diception_ros.model.lora import Adapter, Merging
 from diception_ros.tasks import Mask, Task
-from diception_ros.tasks.edges import Guide, refined, refinement
+from diception_ros.tasks.decoding import refined, refinement
+from diception_ros.tasks.edges import Guide
 from diception_ros.training.pairs import Colours, Pairs, Picture
 
 BATCH = 16

@@ -3,22 +3,18 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import cv2
 import numpy as np
 import pytest
 
 from diception_ros.evaluation.metrics import mask_iou
-from diception_ros.tasks import TASKS, Keypoints, Refinement, edges
-from diception_ros.tasks.custom import make_task
+from diception_ros.tasks import Refinement
+from diception_ros.tasks.decoding import refined
 from diception_ros.tasks.edges import (
     FAINT,
     Guide,
     box_mean,
     inverse,
-    refined,
-    refinement,
     shrunk,
 )
 
@@ -89,47 +85,6 @@ def test_colours_stay_colours() -> None:
     np.testing.assert_allclose(found[~mask].mean(0), (0.1, 0.3, 0.8), atol=0.03)
 
 
-@pytest.mark.parametrize("size", [(128, 128), (480, 640)])
-def test_instances_of_image_and_colours_get_one_colour_each(size: tuple[int, int]) -> None:
-    image, mask = scene(size)
-    noise = np.random.default_rng(2).normal(0, 0.08, (*size, 3))
-    colours = np.where(mask[..., None], (0.8, 0.3, 0.4), (0.2, 0.5, 0.3)) + noise
-    found = refined(colours.astype(np.float32), Guide(image), Refinement(regions=30))
-    inside, outside = (
-        found[cv2.erode(part.astype(np.uint8), np.ones((15, 15))) > 0] for part in (mask, ~mask)
-    )
-    assert inside.std(0).max() < 0.01 and outside.std(0).max() < 0.01
-    assert np.linalg.norm(inside[0] - outside[0]) > 0.3
-
-
-def test_noise_is_cut_into_no_more_regions_than_are_joined_in_time(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    counts = []
-    monkeypatch.setattr(
-        edges, "join_regions", lambda regions, *_: counts.append(regions.max() + 1) or regions
-    )
-    image = np.random.default_rng(4).integers(0, 255, (128, 128, 3)).astype(np.uint8)
-    flat = np.full((128, 128, 3), 0.6, np.float32)
-    refined(flat, Guide(image), Refinement(regions=1))
-    assert 1 < counts[0] <= edges.MOST
-
-
-def test_what_is_dark_stays_nobodys() -> None:
-    image, mask = scene((96, 96))
-    colours = np.where(mask[..., None], np.float32([0.8, 0.3, 0.4]), np.float32(0.03))
-    found = refined(colours, Guide(image), Refinement(regions=20))
-    instances = TASKS["entity"].decode(found)
-    assert len(instances.instances) == 1
-    assert ((instances.ids > 0) != mask).mean() < 0.02
-
-
-def test_off_means_untouched() -> None:
-    image, mask = scene((64, 64))
-    colours = blurred(mask, 1)
-    assert refined(colours, Guide(image), Refinement()) is colours
-
-
 def test_the_pieces() -> None:
     rng = np.random.default_rng(3)
     half = rng.random((4, 5, 3, 3)).astype(np.float32)
@@ -139,31 +94,3 @@ def test_the_pieces() -> None:
     np.testing.assert_allclose(box_mean(values, 1)[4, 4], values[3:6, 3:6].mean((0, 1)), rtol=1e-5)
     assert shrunk(np.zeros((480, 640, 3), np.uint8)).shape == (128, 171, 3)
     assert shrunk(np.zeros((100, 640), np.float32)).shape == (100, 640)
-
-
-def test_a_bundles_card_says_how_each_task_is_refined() -> None:
-    card = {"point": {"edges": 3}, "entity": {"regions": 60.0, "edges": 2.0}, "mask": {"edges": 1}}
-    assert refinement(card, TASKS["point"]) == Refinement(edges=3)
-    assert refinement(card, TASKS["entity"]) == Refinement(2, 60.0)
-    assert refinement({"pose": {"gain": 1.6}}, TASKS["pose"]) == Refinement(gain=1.6)
-    assert refinement(card, TASKS["depth"]) == Refinement()
-    added = make_task({"name": "handle", "prompt": "[[image2handle]]", "kind": "mask"})
-    assert refinement(card, added) == Refinement(edges=1)
-    assert refinement({}, added) == Refinement()
-
-
-def test_faint_disks_are_found_where_the_card_gives_them_gain() -> None:
-    truth = Keypoints(np.float32([[20, 30], [40, 12]]), np.ones(2, np.float32), (64, 64))
-    faint = 0.4 * TASKS["pose"].encode(truth)
-    guide = Guide(np.zeros((64, 64, 3), np.uint8))
-    assert not len(TASKS["pose"].decode(faint).points)
-    shown = refined(faint, guide, Refinement(gain=1.6))
-    found = TASKS["pose"].decode(shown)
-    np.testing.assert_allclose(sorted(found.points.tolist()), sorted(truth.points.tolist()), atol=1)
-    assert refined(np.ones_like(faint), guide, Refinement(gain=1.6)).max() == 1
-
-
-@pytest.mark.parametrize("values", [{"edges": -1}, {"regions": -0.5}, {"gain": 0.0}])
-def test_what_is_no_refinement_is_refused(values: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match="and a gain over it, found edges"):
-        Refinement(**values)

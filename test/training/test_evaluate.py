@@ -87,15 +87,17 @@ def test_answers_have_the_frames_size_and_do_not_depend_on_the_batch(
         frames[0], rgb=np.zeros((20, 48, 3), np.uint8), depth=np.ones((20, 48), np.float32)
     )
     alone = predict(model, [replace(questions[0], frame=wide), questions[1]])
-    assert alone[0].shape == (20, 48, 3) and alone[0].min() >= 0 and alone[0].max() <= 1
-    np.testing.assert_allclose(alone[1], together[1], atol=1e-4)
+    colours = alone[0].colours
+    assert colours.shape == (20, 48, 3) and colours.min() >= 0 and colours.max() <= 1
+    assert alone[0].result.values.shape == (20, 48)
+    np.testing.assert_allclose(alone[1].colours, together[1].colours, atol=1e-4)
 
 
 def test_the_answer_depends_on_the_click(model: Diception, frames: list[Frame]) -> None:
     question = questions_of(frames)["point"][0]
-    one, same, far = predict(
-        model, [replace(question, click=place) for place in ((2, 3), (2, 3), (28, 30))]
-    )
+    places = (2, 3), (2, 3), (28, 30)
+    answers = predict(model, [replace(question, click=place) for place in places])
+    one, same, far = (answer.colours for answer in answers)
     np.testing.assert_allclose(one, same, atol=1e-5)
     assert np.abs(one - far).max() > 1e-4
 

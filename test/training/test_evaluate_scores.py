@@ -19,6 +19,7 @@ from diception_ros.training.measure.baselines import (
 from diception_ros.training.measure.questions import Question, ask, exchange, innermost, possible
 from diception_ros.training.measure.report import TARGETS, shares_kept, table_markdown
 from diception_ros.training.measure.rows import Rows, measure, row, task_rows
+from diception_ros.training.measure.scores import Answered
 from diception_ros.training.scenes import CATEGORIES, Frame
 from diception_ros.training.targets import colours_of
 
@@ -59,14 +60,18 @@ def other() -> list[Frame]:
     return [made_frame(np.random.default_rng(seed)) for seed in range(100, 112)]
 
 
+def answered(task: str, colours: np.ndarray) -> Answered:
+    return Answered(colours, TASKS[task].decode(colours))
+
+
 def seeing(frames: list[Frame]):
     """Somebody who recognises the image and answers with the truth of that image."""
 
-    def answers(questions: Sequence[Question], steps: int) -> list[np.ndarray]:
+    def answers(questions: Sequence[Question], steps: int) -> list[Answered]:
         found = []
         for question in questions:
             frame = next(frame for frame in frames if frame.rgb is question.image)
-            found.append(replace(question, frame=frame).colours())
+            found.append(answered(question.task, replace(question, frame=frame).colours()))
         return found
 
     return answers
@@ -106,7 +111,9 @@ def test_the_mean_of_the_training_colours_is_the_mean_target(
     frames: list[Frame], other: list[Frame], task: str
 ) -> None:
     mean = np.mean([colours_of(frame, task) for frame in other], axis=0).astype(np.float32)
-    rows = rows_of(task, frames, other, lambda questions, steps: [mean] * len(questions))
+    rows = rows_of(
+        task, frames, other, lambda questions, _: [answered(task, mean)] * len(questions)
+    )
     assert rows["network"] == rows[MEAN] == rows["exchanged"]
     assert shares_kept({task: rows}) == {task: {}}
 
@@ -212,7 +219,7 @@ def test_long_runs_answer_fewer_questions_and_say_so(
 ) -> None:
     asked: list[tuple[int, int]] = []
 
-    def answers(questions: Sequence[Question], steps: int) -> list[np.ndarray]:
+    def answers(questions: Sequence[Question], steps: int) -> list[Answered]:
         asked.append((len(questions), steps))
         return seeing(frames)(questions, steps)
 

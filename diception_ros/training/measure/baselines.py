@@ -121,7 +121,7 @@ def fit(values: Float, size: tuple[int, int]) -> Float:
 def mean_colours(task: str, other: list[Frame]) -> Baseline:
     """The mean of the colours that training asks for, decoded like an answer."""
     mean = np.mean([colours_of(frame, task) for frame in other], axis=0).astype(np.float32)
-    return lambda question: read(task, fit(mean, question.size))
+    return lambda question: read(task, TASKS[task].decode(fit(mean, question.size)))
 
 
 def mean_of_category(other: list[Frame]) -> Baseline:

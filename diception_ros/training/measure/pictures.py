@@ -69,7 +69,7 @@ def scene_rows(frames: list[Frame], answers: Answers, columns: int) -> list[Row]
         layers = {
             "image": [marked(question) for question in questions],
             "truth": [enlarged(to_bytes(question.colours())) for question in questions],
-            "network, 1 step": [enlarged(to_bytes(one)) for one in answers(questions, 1)],
+            "network, 1 step": [enlarged(to_bytes(one.colours)) for one in answers(questions, 1)],
         }
         for layer, pictures in layers.items():
             rows.append(Row(task, layer, {str(i + 1): one for i, one in enumerate(pictures)}))
@@ -95,10 +95,7 @@ def real_row(image: DemoFrame, answers: Answers) -> Row:
     """Every task's answer to one real image, as the node would show it, and the truth there is."""
     frame = as_frame(image)
     questions = real_questions(image, frame)
-    results = {
-        question.task: TASKS[question.task].decode(answers([question], 1)[0])
-        for question in questions
-    }
+    results = {question.task: answers([question], 1)[0].result for question in questions}
     shown = {task: colorize(result, image.rgb) for task, result in results.items()}
     names = {"normal": "normals", "entity": "entities"}
     pictures = {names.get(task, task): picture for task, picture in shown.items()}

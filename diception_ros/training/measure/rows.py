@@ -6,9 +6,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 
+from diception_ros.tasks import TASKS
 from diception_ros.training.measure.baselines import Baseline
-from diception_ros.training.measure.questions import Float, Question, exchange
-from diception_ros.training.measure.scores import Answer, average, read, score
+from diception_ros.training.measure.questions import Question, exchange
+from diception_ros.training.measure.scores import Answer, Answered, average, read, score
 from diception_ros.training.scenes import Frame
 
 LOG = logging.getLogger(__name__)
@@ -16,8 +17,8 @@ Rows = dict[str, dict[str, float]]
 """{who answered: {metric: mean over the questions}}."""
 Table = dict[str, Rows]
 """{task: its rows}."""
-Answers = Callable[[Sequence[Question], int], Sequence[Float]]
-"""(questions, steps) -> colours (H, W, 3) of each question, of its frame's size."""
+Answers = Callable[[Sequence[Question], int], Sequence[Answered]]
+"""(questions, steps) -> what is answered to each question, of its frame's size."""
 NETWORK, EXCHANGED, TRUE = "network", "exchanged", "true colours"
 FEW_STEPS = 8
 
@@ -41,7 +42,8 @@ def task_rows(
         name: row(questions, [answer(question) for question in questions])
         for name, answer in baselines.items()
     }
-    ideal = [read(question.task, question.colours()) for question in questions]
+    decode = TASKS[questions[0].task].decode
+    ideal = [read(question.task, decode(question.colours())) for question in questions]
     rows[TRUE] = row(questions, ideal)
     rows[EXCHANGED] = network_row(questions, exchange(questions, frames), answers, steps[0])
     for count in steps:
@@ -62,7 +64,7 @@ def network_row(
 ) -> dict[str, float]:
     """What is answered to `shown`, scored as answers to `questions`."""
     task = questions[0].task
-    return row(questions, [read(task, colours) for colours in answers(shown, steps)])
+    return row(questions, [read(task, answered.result) for answered in answers(shown, steps)])
 
 
 def row(questions: list[Question], answers: Sequence[Answer]) -> dict[str, float]:

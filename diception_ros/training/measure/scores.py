@@ -1,18 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From an answer to figures. An answer is what the task's own decoder reads out of colours:
+"""From an answer to figures. An answer is the part of a task's result that is scored:
 disparity (H, W), vectors (H, W, 3), ids (H, W), a mask (H, W) or keypoints (N, 2).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from diception_ros.evaluation import metrics
-from diception_ros.tasks import TASKS
+from diception_ros.tasks import Result
 from diception_ros.training.measure.questions import JOINTS, Question, smallest_instance
 
 Answer = npt.NDArray[Any]
@@ -30,9 +30,16 @@ FIELDS = {
 }
 
 
-def read(task: str, colours: npt.NDArray[np.float32]) -> Answer:
-    """What colours (H, W, 3) in [0, 1] mean, by the decoder that serving uses."""
-    answer: Answer = getattr(TASKS[task].decode(colours), FIELDS[task])
+class Answered(NamedTuple):
+    """colours (H, W, 3) float32 in [0, 1] as generated, and what serving makes of them."""
+
+    colours: npt.NDArray[np.float32]
+    result: Result
+
+
+def read(task: str, result: Result) -> Answer:
+    """The part of a result that is scored."""
+    answer: Answer = getattr(result, FIELDS[task])
     return answer > 0 if task == "semantic" else answer
 
 

@@ -19,7 +19,7 @@ REPEATS = 7
 
 
 def median_ms(answers: Answers, questions: Sequence[Question], steps: int) -> float:
-    """Median milliseconds for one question alone, from its image to colours; the first answer
+    """Median milliseconds for one question alone, from its image to its result; the first answer
     warms up. Answers that end on the CPU are waited for.
     """
     spent = []
