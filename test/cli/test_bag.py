@@ -157,8 +157,8 @@ def test_killed_in_earnest_without_ros(bundle, tmp_path):
         command = ["bag", str(bag), "--out", str(out), "--task", "depth", "--device", "cpu"]
         return [*command, "--bundle", str(bundle), "--resume"]
 
-    def start():
-        command = [sys.executable, "-c", WITHOUT_ROS, *arguments(tmp_path / "out.mcap")]
+    def start(out="out.mcap"):
+        command = [sys.executable, "-c", WITHOUT_ROS, *arguments(tmp_path / out)]
         return subprocess.Popen(command, env=environment)
 
     process = start()
@@ -172,7 +172,7 @@ def test_killed_in_earnest_without_ros(bundle, tmp_path):
     assert not (tmp_path / "out.mcap").exists()
     assert all(read(part)[DISPARITY] for part in parts)
     assert start().wait(400) == 0
-    assert run(arguments(tmp_path / "straight.mcap")) == 0
+    assert start("straight.mcap").wait(400) == 0
     first, second = read(tmp_path / "out.mcap"), read(tmp_path / "straight.mcap")
     assert first[DISPARITY] == second[DISPARITY]
     assert len(first[DISPARITY]) == len(first["/diception/frame_report"]) == 80

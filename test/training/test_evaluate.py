@@ -19,11 +19,11 @@ from diception_ros.training.evaluate import (
     evaluate,
     main,
     network_scores,
-    predict,
     questions_of,
     sheet,
 )
 from diception_ros.training.measure.pictures import CELL
+from diception_ros.training.measure.predict import predict
 from diception_ros.training.measure.shards import only_held_out_kinds, read_scenes
 from diception_ros.training.network import build
 from diception_ros.training.pool import Pool
