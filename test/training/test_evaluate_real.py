@@ -10,6 +10,7 @@ from diception_ros.tasks import TASKS
 from diception_ros.training.measure.pictures import REAL_COLUMNS, real_row
 from diception_ros.training.measure.questions import possible
 from diception_ros.training.measure.real import as_frame, real_images, rgbd_images
+from diception_ros.training.measure.scores import Answered
 from diception_ros.training.scenes import CATEGORIES
 
 
@@ -81,7 +82,8 @@ def test_a_real_image_has_every_answer_on_the_sheet() -> None:
 
     def answers(questions, steps):
         asked.extend(questions)
-        return [np.full((48, 64, 3), 0.7, np.float32) for _ in questions]
+        grey = np.full((48, 64, 3), 0.7, np.float32)
+        return [Answered(grey, TASKS[question.task].decode(grey)) for question in questions]
 
     row = real_row(image, answers)
     assert set(row.pictures) == set(REAL_COLUMNS)
