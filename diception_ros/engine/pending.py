@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -15,6 +17,10 @@ from diception_ros.engine.transfers import Arrival
 from diception_ros.tasks import Instances, Request, Result
 from diception_ros.tasks.decoding import decoded
 from diception_ros.tasks.edges import Guide
+
+DECODERS = min(4, os.cpu_count() or 1)
+"""Threads that decode one call's answers: most of the work is numpy's and OpenCV's, which let go of
+the GIL."""
 
 
 @dataclass(frozen=True)
@@ -57,8 +63,13 @@ class Pending:
     def _results(self, firsts: Sequence[npt.NDArray[np.float32]]) -> list[list[Result]]:
         results: list[list[Result | None]] = [[None] * len(asked) for asked in self.requests]
         guides = [Guide(image) for image in self.images]
-        for job, colours in zip(self.jobs, firsts, strict=True):
+
+        def decode(job: Job, colours: npt.NDArray[np.float32]) -> None:
             results[job.image][job.slot] = _decode(job, colours, guides[job.image])
+
+        with ThreadPoolExecutor(DECODERS) as threads:
+            each = threads.map if len(self.jobs) > 1 else map
+            list(each(decode, self.jobs, firsts))
         return results  # type: ignore[return-value]  # every slot has been filled
 
     def _spread(

@@ -23,7 +23,7 @@ FAINT = 3e-4
 
 class Guide:
     """An image (H, W, 3) uint8 whose edges pictures shall follow; what it gives is computed once
-    for all of them, and not before one asks. For one thread."""
+    for all of them, and not before one asks. Threads may share it."""
 
     def __init__(self, image: npt.NDArray[np.uint8]) -> None:
         self._image, self.size = image, image.shape[1::-1]
