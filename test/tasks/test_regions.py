@@ -47,6 +47,16 @@ def test_nobody_on_black_and_one_on_a_single_colour() -> None:
     assert only.area == 40 * 60 and only.score == pytest.approx(1)
 
 
+@pytest.mark.parametrize("size", [(1, 1), (1, 7), (2, 300), (5, 5)])
+def test_the_smallest_images_are_answered(size: tuple[int, int]) -> None:
+    rng = np.random.default_rng(5)
+    image = rng.integers(0, 255, (*size, 3)).astype(np.uint8)
+    for colours in (rng.random((*size, 3)).astype(np.float32), np.zeros((*size, 3), np.float32)):
+        found = find_instances(colours, Guide(image), 20)
+        assert found.ids.shape == size
+        assert all(0 <= one.score <= 1 for one in found.instances)
+
+
 def test_a_mixture_of_its_neighbours_gets_a_low_score_and_noise_lowers_it() -> None:
     labels = np.repeat([[1] * 8 + [2] * 2 + [3] * 8], 12, axis=0).astype(np.int32)
     shades = np.float32([(0, 0, 0), (0.9, 0.1, 0.1), (0.5, 0.45, 0.1), (0.1, 0.8, 0.1)])
