@@ -43,11 +43,8 @@ class Segments:
     border between two; ground (N,): with the background. gains (N, N): what all costs less when two
     are one, in the row of the one that changed last."""
 
-    def __init__(self, sums: Floats, borders: Floats) -> None:
-        self.sums, self.borders, self.count = sums, borders, len(sums)
-        nobody = dark(sums)
-        self.ground = borders[:, nobody].sum(axis=1)
-        borders[nobody] = borders[:, nobody] = 0
+    def __init__(self, sums: Floats, borders: Floats, ground: Floats) -> None:
+        self.sums, self.borders, self.ground, self.count = sums, borders, ground, len(sums)
         self.costs = spread(sums)
         self.owner = np.arange(self.count)
         self.gains = np.full(borders.shape, NEVER)
@@ -71,9 +68,9 @@ class Segments:
         self.borders[first] += self.borders[second]
         self.borders[first, first] = 0
         self.borders[:, first] = self.borders[first]
-        self.borders[second] = self.borders[:, second] = 0
-        for gone in (first, second):
-            self.gains[gone] = self.gains[:, gone] = NEVER
+        self.borders[:, second] = 0
+        self.gains[first] = self.gains[second] = NEVER
+        self.gains[:, first] = self.gains[:, second] = NEVER
         beside = np.flatnonzero(self.borders[first])
         self.gains[first, beside] = self._gained(first, beside)
         stale = ((self.partner == first) | (self.partner == second)) & (self.best > NEVER)
@@ -108,8 +105,8 @@ def dark(sums: Floats) -> npt.NDArray[np.bool_]:
 
 
 def spread(sums: Floats) -> Floats:
-    """Of sums (..., 5): the sum of squared distances of the colours from their mean (...,)."""
-    count, red, green, blue, squares = np.moveaxis(sums, -1, 0)
+    """Of sums (N, 5) or (5,): the sum of squared distances of the colours from their mean."""
+    count, red, green, blue, squares = sums.T
     found: Floats = squares - (red * red + green * green + blue * blue) / count
     return found
 
@@ -118,10 +115,15 @@ def join_regions(regions: Labels, colours: Float, image: Float) -> Labels:
     """Regions (h, w), numbered from 0, of colours and image (h, w, 3) in [0, 1] -> instances (h, w)
     from 1, the largest first, and 0 where nobody is. Time grows with the square of the regions'
     number."""
-    segments = Segments(colour_moments(regions, colours), border_costs(regions, image))
-    while segments.join_best():
-        pass
-    return segments.numbered()[regions].astype(np.int32)
+    sums, borders = colour_moments(regions, colours), border_costs(regions, image)
+    numbers, nobody = np.zeros(len(sums), np.int32), dark(sums)
+    if not nobody.all():
+        some, ground = np.flatnonzero(~nobody), borders[:, nobody].sum(axis=1)
+        segments = Segments(sums[some], borders[np.ix_(some, some)], ground[some])
+        while segments.join_best():
+            pass
+        numbers[some] = segments.numbered()
+    return numbers[regions]
 
 
 def colour_moments(labels: Labels, colours: Float) -> Floats:
