@@ -11,14 +11,16 @@ from diception_ros.tasks.colours import is_colourless
 from diception_ros.tasks.depth import mean_channel
 from diception_ros.tasks.edges import Guide
 from diception_ros.tasks.regions import find_instances
-from diception_ros.tasks.types import Float, Mask, Refinement, Result, Task
+from diception_ros.tasks.types import Float, Instances, Mask, Refinement, Result, Task
 
 
 def refinement(card: Mapping[str, Mapping[str, float]], task: Task) -> Refinement:
     """What `refine` of a bundle's card, which has been checked, says of a task: by its name or, for
-    a user's or an adapter's masks, under "mask"."""
+    a user's or an adapter's masks, under "mask". ValueError for regions of a task that has none."""
     values = card.get(task.name, card.get("mask", {}) if task.result is Mask else {})
     edges, regions, gain = values.get("edges", 0), values.get("regions", 0), values.get("gain", 1)
+    if regions and (task.result is not Instances or task.takes_category):
+        raise ValueError(f"refine of '{task.name}': regions are for entities, leave them out")
     return Refinement(int(edges), float(regions), float(gain))
 
 

@@ -136,7 +136,7 @@ Result = Disparity | Normals | Mask | Instances | Keypoints | Colours
 class Refinement:
     """What is done to one task's pictures as they are decoded, see tasks.decoding. edges: radius
     of a guided filter, in pixels of an image of 128 on its shorter side; for masks. regions: scale
-    of the regions that instances are joined from, larger for larger ones. 0 is off. gain: factor of
+    of the regions that entities are joined from, larger for larger ones. 0 is off. gain: factor of
     all colours, for a network whose small marks are faint. ValueError for less than 0, and for no
     gain at all."""
 

@@ -30,6 +30,12 @@ def test_a_bundles_card_says_how_each_task_is_refined() -> None:
     assert refinement({}, added) == Refinement()
 
 
+@pytest.mark.parametrize("task", ["depth", "semantic", "point", "pose"])
+def test_regions_of_what_is_no_entity_are_refused(task: str) -> None:
+    with pytest.raises(ValueError, match=f"refine of '{task}': regions are for entities"):
+        refinement({task: {"regions": 20.0}}, TASKS[task])
+
+
 def test_faint_disks_are_found_where_the_card_gives_them_gain() -> None:
     truth = Keypoints(np.float32([[20, 30], [40, 12]]), np.ones(2, np.float32), (64, 64))
     faint = 0.4 * TASKS["pose"].encode(truth)
