@@ -140,14 +140,15 @@ def border_costs(regions: Labels, image: Float) -> Floats:
     return border_sums(regions, [BORDER * np.exp(-change / EDGE) for change in changes])
 
 
-def border_sums(labels: Labels, weights: Sequence[Float]) -> Floats:
-    """Sum of the weights of pixels on the border between every two labels (N, N), symmetric.
-    weights: for each of WAYS."""
+def border_sums(labels: Labels, weights: Sequence[Float | None] = (None, None)) -> Floats:
+    """Pixels on the border between every two labels (N, N), symmetric; with weights, for each of
+    WAYS, their sum."""
     count = int(labels.max()) + 1
     found = np.zeros(count * count)
     for (forward, backward), weight in zip(WAYS, weights, strict=True):
         one, other = labels[forward], labels[backward]
         at = one != other
-        found += np.bincount(one[at] * count + other[at], weight[at], count * count)
+        each = None if weight is None else weight[at]
+        found += np.bincount(one[at] * count + other[at], each, count * count)
     table: Floats = found.reshape(count, count)
     return np.asarray(table + table.T)

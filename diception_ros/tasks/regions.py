@@ -13,7 +13,6 @@ from diception_ros.tasks.colours import Labels
 from diception_ros.tasks.edges import Guide, shrunk
 from diception_ros.tasks.measure import Ids, describe, sharpen
 from diception_ros.tasks.merging import (
-    WAYS,
     Floats,
     border_sums,
     colour_moments,
@@ -29,7 +28,7 @@ SMOOTH = 0.5
 SMALLEST = 6
 """Pixels of a region."""
 MOST = 800
-"""Regions that are joined, at most."""
+"""Regions from which on they are cut again, larger: joining so many would take long."""
 COLOUR = 0.6
 """What the picture's colours count beside the image's when regions are cut."""
 EDGES = 4
@@ -49,7 +48,7 @@ def find_instances(colours: Float, guide: Guide, scale: float) -> Instances:
 
 
 def cut(colours: Float, image: Float, scale: float) -> Labels:
-    """Regions (h, w), numbered from 0, at most MOST (Felzenszwalb and Huttenlocher 2004)."""
+    """Regions (h, w), numbered from 0, about MOST at most (Felzenszwalb and Huttenlocher 2004)."""
     both = np.concatenate([image, COLOUR * colours], axis=-1).astype(np.float64)
     found = felzenszwalb(both, scale, SMOOTH, SMALLEST, channel_axis=-1)  # type: ignore[no-untyped-call]
     if found.max() >= MOST:  # noise; joining would take long
@@ -65,7 +64,7 @@ def contrast(instances: Labels, colours: Float) -> Floats:
     sums = colour_moments(instances, colours)
     counts = sums[:, 0] = np.maximum(sums[:, 0], 1)
     means = sums[:, 1:4] / counts[:, None]
-    lengths = border_sums(instances, [np.ones(instances[one].shape) for one, _ in WAYS])
+    lengths = border_sums(instances)
     around = lengths @ means / np.maximum(lengths.sum(axis=1, keepdims=True), 1)
     between = np.square(means - around).sum(axis=1)
     within = np.maximum(spread(sums) / counts, 0)

@@ -47,6 +47,15 @@ def test_nobody_on_black_and_one_on_a_single_colour() -> None:
     assert only.area == 40 * 60 and only.score == pytest.approx(1)
 
 
+def test_what_is_dark_stays_nobodys() -> None:
+    ids, image = two_disks((96, 96))
+    large = ids == 1
+    colours = np.where(large[..., None], SHADES[1], np.float32(0.03))
+    found = find_instances(colours, Guide(image), 20)
+    assert len(found.instances) == 1
+    assert ((found.ids > 0) != large).mean() < 0.02
+
+
 @pytest.mark.parametrize("size", [(1, 1), (1, 7), (2, 300), (5, 5)])
 def test_the_smallest_images_are_answered(size: tuple[int, int]) -> None:
     rng = np.random.default_rng(5)
