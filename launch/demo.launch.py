@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The node on the demo's images, no camera needed: ros2 launch diception_ros demo.launch.py"""
 
-import sys
-
 from launch.actions import (
     DeclareLaunchArgument,
     EmitEvent,
@@ -36,7 +34,7 @@ ARGUMENTS = (
 def generate_launch_description() -> LaunchDescription:
     camera = ExecuteProcess(
         cmd=[
-            sys.executable,
+            "python3",  # the path's, as the node's is: ros2's own may know nothing of a venv
             "-m",
             "diception_ros.cli",
             "demo-publish",

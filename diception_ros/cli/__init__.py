@@ -28,6 +28,14 @@ from diception_ros.cli import (
 from diception_ros.cli.cluster import with_address
 
 USER_ERROR = 2
+INSTALLS = {
+    "rosbags": "rosbags rosbags-image",
+    "accelerate": "accelerate peft",
+    "peft": "accelerate peft",
+    "skimage": "scikit-image",
+    "cv2": "opencv-python-headless",
+}
+"""What pip calls the modules that a ROS install may lack, where that is another name."""
 
 app = typer.Typer(
     name="diception",
@@ -71,9 +79,23 @@ def run(arguments: Sequence[str]) -> int:
             raise
         print(one_line(error), file=sys.stderr)
         return USER_ERROR
+    except ModuleNotFoundError as error:
+        if "--debug" in arguments or (error.name or "").startswith("diception_ros"):
+            raise
+        print(f"diception: {error}: {how_to_install(error.name or '')}", file=sys.stderr)
+        return USER_ERROR
     except typer.Abort:
         print("diception: stopped", file=sys.stderr)
         return 130
+
+
+def how_to_install(module: str) -> str:
+    """What to do where a module is missing: a robot's ROS install has what its node needs, not
+    what every command does."""
+    package = module.partition(".")[0]
+    if package == "rclpy" or package.endswith(("_msgs", "_interfaces")):
+        return "source a ROS 2 install, or run 'make build' in a checkout without ROS"
+    return f"pip install {INSTALLS.get(package, package)}"
 
 
 def one_line(error: Exception) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -48,8 +47,8 @@ def adapt(
 
     from diception_ros.engine import EMBEDDED_BUNDLE, EngineConfig
     from diception_ros.model import Diception
+    from diception_ros.training import adapt as training
 
-    training = import_training()
     console = Console(stderr=True)
     row = training.new_task(task, kind, prompt)
     recipe = training.Adaptation(
@@ -87,15 +86,6 @@ def adapt(
     )
     for name, value in info.metrics.items():
         print(f"{name}: {value:.3g}")
-
-
-def import_training() -> ModuleType:
-    """ValueError, with what to do, where the package was installed without its training part."""
-    try:
-        from diception_ros.training import adapt
-    except ImportError as error:
-        raise ValueError(f"{error}: install what training needs, pip install '.[train]'") from error
-    return adapt
 
 
 def read(folder: Path, console: Console) -> Pairs:

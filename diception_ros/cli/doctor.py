@@ -37,7 +37,7 @@ class Finding:
 
 
 PYTHON = (3, 10)
-LIBRARIES = ("torch", "diffusers", "safetensors", "numpy", "scipy", "cv2", "rosbags")
+LIBRARIES = ("torch", "diffusers", "safetensors", "numpy", "scipy", "cv2", "skimage")
 ROS_OPTIONAL = (
     (
         "rclpy",
@@ -49,11 +49,14 @@ ROS_OPTIONAL = (
         "its message types",
         "make build, then source install/setup.bash",
     ),
-    ("cv_bridge", "image conversion by ROS", "rosbags-image converts instead"),
     ("vision_msgs", "semantic/label_info", "apt install ros-$ROS_DISTRO-vision-msgs"),
     ("launch", "launch files", "without it: python -m diception_ros.ros.node"),
 )
-OTHER_OPTIONAL = (("open3d", "viewing point clouds", "pip install open3d-cpu; nothing needs it"),)
+OTHER_OPTIONAL = (
+    ("rosbags.rosbag2", "bags and the demo", "pip install rosbags rosbags-image"),
+    ("open3d", "viewing point clouds", "pip install open3d-cpu; nothing needs it"),
+)
+CONVERSION = "image conversion"
 
 
 def doctor() -> int:
@@ -66,6 +69,7 @@ def doctor() -> int:
     ]
     optional = [
         check_cuda(),
+        check_conversion(),
         *(check_optional(*row) for row in ROS_OPTIONAL + OTHER_OPTIONAL),
     ]
     console = Console()
@@ -74,7 +78,7 @@ def doctor() -> int:
     if broken:
         console.print(f"[red]The library cannot run:[/] see {', '.join(broken)} above.")
         return 1
-    ros = [row for row in optional if row.what in ("rclpy", "diception_ros.msg")]
+    ros = [row for row in optional if row.what in ("rclpy", "diception_ros.msg", CONVERSION)]
     ready = all(row.state is State.OK for row in ros)
     console.print(
         "The library can run: diception infer IMAGE --task depth --out results"
@@ -144,6 +148,17 @@ def check_cuda() -> Finding:
         return Finding("CUDA", State.OK, describe())
     except Exception:  # a broken driver raises all sorts of things
         return Finding("CUDA", State.OPTIONAL, "everything runs on the CPU", _cuda_advice())
+
+
+def check_conversion() -> Finding:
+    """What turns messages into pictures: without it only the node cannot run."""
+    from diception_ros.ros.images import backend
+
+    try:
+        return Finding(CONVERSION, State.OK, backend().name)
+    except ValueError as error:
+        found, _, advice = str(error).partition("; ")
+        return Finding(CONVERSION, State.OPTIONAL, f"serves the node; {found}", advice)
 
 
 def check_bundle() -> Finding:

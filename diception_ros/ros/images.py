@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Image messages -> RGB arrays and metres. The only place that decides which library converts.
 
-cv_bridge where it is installed (every ROS install), otherwise rosbags-image. Sizes are checked
-here first, because neither library says which topic sent a bad image.
+cv_bridge where it is installed (every ROS install) and works, otherwise rosbags-image. Sizes are
+checked here first, because neither library says which topic sent a bad image.
 """
 
 from __future__ import annotations
@@ -47,6 +47,10 @@ PIXEL_BYTES = {
 }
 """Encodings that become rgb8 -> bytes of one pixel (of the luma plane for nv12 and nv21)."""
 
+_ONE_PIXEL = SimpleNamespace(
+    height=1, width=1, encoding="bgr8", is_bigendian=0, step=3, data=np.zeros(3, np.uint8)
+)
+
 SUBSAMPLED = {"nv12": cv2.COLOR_YUV2RGB_NV12, "nv21": cv2.COLOR_YUV2RGB_NV21}
 """Two planes: OpenCV takes them as one image of 3/2 the height; neither library knows that."""
 
@@ -61,12 +65,22 @@ class Backend:
 
 @cache
 def backend() -> Backend:
-    """cv_bridge, or rosbags-image where it is missing; decided once per process."""
-    try:
-        bridge = importlib.import_module("cv_bridge").CvBridge()
-    except ImportError:
-        return Backend("rosbags-image (cv_bridge is not installed)", _with_rosbags)
-    return Backend("cv_bridge", lambda image, encoding: bridge.imgmsg_to_cv2(image, encoding))
+    """cv_bridge, or rosbags-image where it is missing or does not work, as one built for another
+    numpy; decided once per process. ValueError where there is neither."""
+    causes: list[str] = []
+    for name, find in (("cv_bridge", _cv_bridge), ("rosbags-image", _rosbags)):
+        try:
+            convert = find()
+            convert(_ONE_PIXEL, "rgb8")  # cv_bridge loads its compiled half only now
+        except Exception as error:  # a library for another numpy fails in many ways
+            missing = getattr(error, "name", "") in ("cv_bridge", "rosbags", "rosbags.image")
+            causes.append(f"{name} is not installed" if missing else f"{name}: {error}")
+        else:
+            return Backend(f"{name} ({causes[0]})" if causes else name, convert)
+    raise ValueError(
+        f"images cannot be converted: {', '.join(causes)}; apt install "
+        "ros-$ROS_DISTRO-cv-bridge, or pip install rosbags-image"
+    )
 
 
 def to_rgb(message: Any, topic: str) -> Rgb:
@@ -164,10 +178,14 @@ def _tight(message: Any, encoding: str, rows: npt.NDArray[np.uint8]) -> Any:
     )
 
 
-def _with_rosbags(image: Any, encoding: str) -> Any:
-    from rosbags.image import message_to_cvimage
+def _cv_bridge() -> Convert:
+    bridge = importlib.import_module("cv_bridge").CvBridge()
+    return lambda image, encoding: bridge.imgmsg_to_cv2(image, encoding)
 
-    return message_to_cvimage(image, encoding)
+
+def _rosbags() -> Convert:
+    convert: Convert = importlib.import_module("rosbags.image").message_to_cvimage
+    return convert
 
 
 def _decompress(message: Any) -> Rgb:

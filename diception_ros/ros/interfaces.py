@@ -13,7 +13,7 @@ try:
 except ImportError as error:
     raise ImportError(
         "the messages of diception_ros are not built: run 'colcon build' in the workspace and "
-        "source its install folder, or 'make messages' in a checkout without ROS (see "
+        "source its install folder, or 'make build' in a checkout without ROS (see "
         "CONTRIBUTING.md)"
     ) from error
 

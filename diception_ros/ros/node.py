@@ -22,6 +22,7 @@ from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackRet
 from diception_ros.ros import declare
 from diception_ros.ros.bond import Bond, check_bond
 from diception_ros.ros.health import statuses
+from diception_ros.ros.images import backend
 from diception_ros.ros.loading import Plan, plan
 from diception_ros.ros.logs import bridge, unbridge
 from diception_ros.ros.parameters import (
@@ -170,6 +171,7 @@ class DiceptionNode(LifecycleNode):  # type: ignore[misc]  # rclpy is not typed
         parameters = declare.read(self, self._declared)
         if parameters.bond:
             check_bond()
+        backend()
         found = plan(parameters)
         refused = self._declare_found(found)
         if refused:

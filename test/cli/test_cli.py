@@ -44,6 +44,33 @@ def test_an_unknown_command_is_one_line(capsys):
     assert capsys.readouterr().err.startswith("diception: No such command 'infre'")
 
 
+BAGS = "pip install rosbags rosbags-image"
+
+
+@pytest.mark.parametrize(
+    ("module", "arguments", "text"),
+    [
+        ("rosbags", ["bag", "info", "drive"], BAGS),
+        ("rosbags", ["view", "drive", "--html", "page"], BAGS),
+        ("rosbags.image", ["export-cloud", "drive", "--out", "a.ply"], BAGS),
+        ("peft", ["adapt", "pairs", "--task", "floor"], "pip install accelerate peft"),
+        ("accelerate", ["train", "--config", "x"], "pip install accelerate peft"),
+        ("rclpy", ["demo-publish"], "source a ROS 2 install"),
+    ],
+)
+def test_what_is_not_installed_is_one_line_with_what_to_do(module, arguments, text):
+    check = (
+        f"import sys; sys.modules['{module}'] = None; from diception_ros.cli import run; "
+        f"sys.exit(run({arguments}))"
+    )
+    done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True)
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("diception: ")
+    assert module in line
+    assert text in line
+
+
 def test_convert_hands_over_what_it_was_given(monkeypatch, tmp_path):
     calls = []
 

@@ -5,8 +5,15 @@ import types
 import pytest
 
 from diception_ros.cli import run
-from diception_ros.cli.doctor import State, check_cuda, check_library, check_optional
+from diception_ros.cli.doctor import (
+    State,
+    check_conversion,
+    check_cuda,
+    check_library,
+    check_optional,
+)
 from diception_ros.cli.doctor import doctor as doctor_command
+from diception_ros.ros.images import backend
 
 
 def test_a_library_that_is_there():
@@ -41,6 +48,18 @@ def test_a_folder_of_that_name_is_no_installation(tmp_path, monkeypatch):
     (tmp_path / "some_launch").mkdir()
     monkeypatch.syspath_prepend(tmp_path)
     assert check_optional("some_launch", "launch files", "").state is State.OPTIONAL
+
+
+def test_what_converts_images_is_named_and_what_to_do_without(monkeypatch):
+    monkeypatch.setitem(sys.modules, "cv_bridge", None)
+    backend.cache_clear()
+    found = check_conversion()
+    assert (found.state, found.found) == (State.OK, "rosbags-image (cv_bridge is not installed)")
+    monkeypatch.setitem(sys.modules, "rosbags.image", None)
+    backend.cache_clear()
+    found = check_conversion()
+    assert found.state is State.OPTIONAL
+    assert found.advice == "apt install ros-$ROS_DISTRO-cv-bridge, or pip install rosbags-image"
 
 
 @pytest.fixture

@@ -185,25 +185,53 @@ def test_a_colour_image_is_no_depth(picture):
         to_meters(message_of(picture, "rgb8"), "/d")
 
 
-def test_cv_bridge_is_used_where_it_is_installed(monkeypatch, picture):
-    class CvBridge:
-        def imgmsg_to_cv2(self, image, encoding):
-            assert (image.encoding, encoding) == ("rgb8", "rgb8")
-            return np.full((image.height, image.width, 3), 7, np.uint8)
+class Bridge:
+    """As cv_bridge's: whatever comes is 7."""
 
-    monkeypatch.setitem(sys.modules, "cv_bridge", SimpleNamespace(CvBridge=CvBridge))
+    def imgmsg_to_cv2(self, image, encoding):
+        assert encoding == "rgb8"
+        return np.full((image.height, image.width, 3), 7, np.uint8)
+
+
+class BrokenBridge:
+    """As one that was built for another numpy: it fails when it first converts."""
+
+    def imgmsg_to_cv2(self, image, encoding):
+        raise ImportError("numpy.core.multiarray failed to import")
+
+
+@pytest.fixture
+def decided_anew():
     images.backend.cache_clear()
-    try:
-        assert images.backend().name == "cv_bridge"
-        assert (to_rgb(message_of(picture, "rgb8"), "/image") == 7).all()
-    finally:
-        images.backend.cache_clear()
+    yield
+    images.backend.cache_clear()
 
 
+@pytest.mark.usefixtures("decided_anew")
+def test_cv_bridge_is_used_where_it_is_installed(monkeypatch, picture):
+    monkeypatch.setitem(sys.modules, "cv_bridge", SimpleNamespace(CvBridge=Bridge))
+    assert images.backend().name == "cv_bridge"
+    assert (to_rgb(message_of(picture, "rgb8"), "/image") == 7).all()
+
+
+@pytest.mark.usefixtures("decided_anew")
 def test_without_cv_bridge_the_other_library_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "cv_bridge", None)
-    images.backend.cache_clear()
-    try:
-        assert images.backend().name == "rosbags-image (cv_bridge is not installed)"
-    finally:
-        images.backend.cache_clear()
+    assert images.backend().name == "rosbags-image (cv_bridge is not installed)"
+
+
+@pytest.mark.usefixtures("decided_anew")
+def test_a_cv_bridge_that_does_not_work_is_not_used_and_says_why(monkeypatch, picture):
+    monkeypatch.setitem(sys.modules, "cv_bridge", SimpleNamespace(CvBridge=BrokenBridge))
+    wanted = "rosbags-image (cv_bridge: numpy.core.multiarray failed to import)"
+    assert images.backend().name == wanted
+    assert np.array_equal(to_rgb(message_of(picture, "rgb8"), "/image"), picture)
+
+
+@pytest.mark.usefixtures("decided_anew")
+def test_without_either_library_one_line_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "cv_bridge", None)
+    monkeypatch.setitem(sys.modules, "rosbags.image", None)
+    with pytest.raises(ValueError, match="cv_bridge is not installed, rosbags-image is not") as no:
+        images.backend()
+    assert "apt install ros-$ROS_DISTRO-cv-bridge, or pip install rosbags-image" in str(no.value)

@@ -18,6 +18,7 @@ from rclpy.parameter import Parameter
 from rclpy.qos import ReliabilityPolicy
 from sensor_msgs.msg import CompressedImage, Image
 
+from diception_ros.ros.images import backend
 from diception_ros.tasks import TASKS
 
 DISPARITY = {"~/disparity_relative/image": Image}
@@ -195,6 +196,20 @@ def test_wrong_values_at_start_fail_the_configure(new_node, bundle, caplog, valu
     logging.getLogger("diception_ros").addHandler(caplog.handler)
     assert node.trigger_configure() == TransitionCallbackReturn.FAILURE
     assert re.search(f"cannot configure: {text}", caplog.text)
+
+
+def test_without_a_library_that_converts_images_it_fails_the_configure(
+    new_node, bundle, caplog, monkeypatch
+):
+    monkeypatch.setitem(sys.modules, "cv_bridge", None)
+    monkeypatch.setitem(sys.modules, "rosbags.image", None)
+    backend.cache_clear()
+    node = new_node(bundle=str(bundle), device="cpu")
+    logging.getLogger("diception_ros").addHandler(caplog.handler)
+    assert node.trigger_configure() == TransitionCallbackReturn.FAILURE
+    assert "cannot configure: images cannot be converted: cv_bridge is not" in caplog.text
+    monkeypatch.undo()  # installed meanwhile
+    assert node.trigger_configure() == TransitionCallbackReturn.SUCCESS
 
 
 def test_a_wrong_value_can_be_mended(new_node, bundle):
