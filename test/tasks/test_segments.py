@@ -55,7 +55,7 @@ def disturb(colours, kind, rng):
         data = cv2.imencode(
             ".jpg", (colours * 255).astype(np.uint8), [cv2.IMWRITE_JPEG_QUALITY, 30]
         )
-        colours = cv2.imdecode(data[1], cv2.IMREAD_COLOR_BGR) / 255
+        colours = cv2.imdecode(data[1], cv2.IMREAD_COLOR) / 255
     return np.clip(colours, 0, 1).astype(np.float32)
 
 

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from dataclasses import replace
 
 import cv2
@@ -273,11 +272,3 @@ def test_user_errors_are_one_line(folder, bundle, tmp_path, capsys, more, messag
     error = capsys.readouterr().err
     assert message in " ".join(error.split())
     assert error.startswith("diception:") and error.count("\n") == 1
-
-
-def test_without_peft_it_says_what_to_install(folder, bundle, tmp_path, capsys, monkeypatch):
-    monkeypatch.delitem(sys.modules, "diception_ros.training.adapt")
-    monkeypatch.delattr("diception_ros.training.adapt")
-    monkeypatch.setitem(sys.modules, "peft", None)
-    assert command(folder, bundle, tmp_path / "a.safetensors") == 2
-    assert "install what training needs" in capsys.readouterr().err
