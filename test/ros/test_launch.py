@@ -6,6 +6,8 @@ from __future__ import annotations
 import ast
 import importlib.util
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -61,6 +63,23 @@ def test_arguments_that_are_parameters_are_those_of_the_node_in_their_types():
     found = {key.value: kind.id for key, kind in zip(given.keys, given.values, strict=True)}
     assert found == {name: types[name] for name in found}
     assert set(found) <= declared_in(BASE)
+
+
+@pytest.mark.parametrize(
+    ("script", "module"),
+    [("diception_node", "torch"), ("diception_node", "skimage"), ("diception", "typer")],
+)
+def test_what_pip_has_not_installed_is_one_line(script, module):
+    check = (
+        f"import runpy, sys; sys.modules['{module}'] = None; sys.argv = ['{script}', 'doctor']; "
+        f"runpy.run_path({str(LAUNCH / script)!r}, run_name='__main__')"
+    )
+    done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True)
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"{script}: ")
+    assert module in line
+    assert line.endswith("'Run it' in README.md says what pip installs")
 
 
 def test_every_input_has_an_argument():
