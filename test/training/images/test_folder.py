@@ -408,9 +408,9 @@ WRONG: list[tuple[str, str, np.ndarray, str]] = [
     ("normal", "npy", np.ones((HEIGHT, WIDTH)), r"expected normals \(H, W, 3\)"),
     ("normal", "npy", np.zeros((HEIGHT, WIDTH, 3)), "no normal has a length near 1"),
     ("normal", "npy", -leaning(), "away from the camera: is their frame opengl or stablenormal"),
-    ("normal", "png", np.ones((HEIGHT, WIDTH), np.uint16), "8 bits a channel, found mode I;16"),
+    ("normal", "png", np.ones((HEIGHT, WIDTH), np.uint16), "8 bits a channel, found mode I"),
     ("masks", "png", np.eye(HEIGHT, WIDTH, dtype=np.uint8), "brightest is 1"),
-    ("masks", "png", np.eye(HEIGHT, WIDTH).astype(np.uint16), "found mode I;16"),
+    ("masks", "png", np.eye(HEIGHT, WIDTH).astype(np.uint16), "found mode I"),
     ("maps", "npy", np.full((HEIGHT, WIDTH), 1.5), "expected values in 0..1, found 1.5 to 1.5"),
     ("maps", "npy", np.full((HEIGHT, WIDTH), np.nan), "expected values in 0..1"),
     ("maps", "npy", np.ones((HEIGHT, WIDTH), int), "expected a map"),
@@ -483,7 +483,7 @@ def test_images_of_sixteen_bits_are_skipped(root: Path, caplog: Any) -> None:
     for number in (0, 1):
         save(root / f"depth/{number}.npy", GOOD["depth"])
     assert uses_only(opened(root, depth={"folder": "depth"}), "depth", 0)
-    assert "expected 8 bits a channel, found mode I;16" in caplog.text
+    assert "expected 8 bits a channel, found mode I" in caplog.text
 
 
 @pytest.mark.parametrize(
