@@ -7,7 +7,8 @@ checked here first, because neither library says which topic sent a bad image.
 
 from __future__ import annotations
 
-import importlib
+import importlib.util
+import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -47,9 +48,15 @@ PIXEL_BYTES = {
 }
 """Encodings that become rgb8 -> bytes of one pixel (of the luma plane for nv12 and nv21)."""
 
-_ONE_PIXEL = SimpleNamespace(
-    height=1, width=1, encoding="bgr8", is_bigendian=0, step=3, data=np.zeros(3, np.uint8)
-)
+_TRIAL = """
+import numpy
+from types import SimpleNamespace
+from cv_bridge import CvBridge
+data = numpy.zeros(3, numpy.uint8)
+pixel = SimpleNamespace(height=1, width=1, encoding="bgr8", is_bigendian=0, step=3, data=data)
+CvBridge().imgmsg_to_cv2(pixel, "rgb8")
+"""
+"""cv_bridge loads its compiled half only when it converts."""
 
 SUBSAMPLED = {"nv12": cv2.COLOR_YUV2RGB_NV12, "nv21": cv2.COLOR_YUV2RGB_NV21}
 """Two planes: OpenCV takes them as one image of 3/2 the height; neither library knows that."""
@@ -71,7 +78,6 @@ def backend() -> Backend:
     for name, find in (("cv_bridge", _cv_bridge), ("rosbags-image", _rosbags)):
         try:
             convert = find()
-            convert(_ONE_PIXEL, "rgb8")  # cv_bridge loads its compiled half only now
         except Exception as error:  # a library for another numpy fails in many ways
             missing = getattr(error, "name", "") in ("cv_bridge", "rosbags", "rosbags.image")
             causes.append(f"{name} is not installed" if missing else f"{name}: {error}")
@@ -179,8 +185,23 @@ def _tight(message: Any, encoding: str, rows: npt.NDArray[np.uint8]) -> Any:
 
 
 def _cv_bridge() -> Convert:
+    if importlib.util.find_spec("cv_bridge") is None:
+        raise ModuleNotFoundError("No module named 'cv_bridge'", name="cv_bridge")
+    if int(np.__version__.split(".")[0]) > 1:
+        _try_apart()
     bridge = importlib.import_module("cv_bridge").CvBridge()
     return lambda image, encoding: bridge.imgmsg_to_cv2(image, encoding)
+
+
+def _try_apart() -> None:
+    """ImportError if cv_bridge cannot convert here. Ubuntu 24.04's was built for numpy 1: with a
+    newer one it ends the process that converts, so that another process has to try."""
+    command = [sys.executable, "-c", _TRIAL]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    if done.returncode < 0:
+        raise ImportError(f"crashes with numpy {np.__version__}, pip install 'numpy<2'")
+    if done.returncode:
+        raise ImportError(done.stderr.strip().rpartition("\n")[2])
 
 
 def _rosbags() -> Convert:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from types import SimpleNamespace
 
@@ -185,19 +186,14 @@ def test_a_colour_image_is_no_depth(picture):
         to_meters(message_of(picture, "rgb8"), "/d")
 
 
-class Bridge:
-    """As cv_bridge's: whatever comes is 7."""
-
+BRIDGE = """
+import numpy, os, signal
+class CvBridge:
     def imgmsg_to_cv2(self, image, encoding):
         assert encoding == "rgb8"
-        return np.full((image.height, image.width, 3), 7, np.uint8)
-
-
-class BrokenBridge:
-    """As one that was built for another numpy: it fails when it first converts."""
-
-    def imgmsg_to_cv2(self, image, encoding):
-        raise ImportError("numpy.core.multiarray failed to import")
+        {fault}
+        return numpy.full((image.height, image.width, 3), 7, numpy.uint8)
+"""
 
 
 @pytest.fixture
@@ -207,9 +203,23 @@ def decided_anew():
     images.backend.cache_clear()
 
 
-@pytest.mark.usefixtures("decided_anew")
-def test_cv_bridge_is_used_where_it_is_installed(monkeypatch, picture):
-    monkeypatch.setitem(sys.modules, "cv_bridge", SimpleNamespace(CvBridge=Bridge))
+@pytest.fixture
+def install(tmp_path, monkeypatch, decided_anew):
+    """Makes a cv_bridge whose pictures are all 7, for this process and for those it starts. fault:
+    what it does before."""
+
+    def make(fault="pass"):
+        (tmp_path / "cv_bridge.py").write_text(BRIDGE.format(fault=fault))
+        monkeypatch.syspath_prepend(tmp_path)
+        monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}")
+        monkeypatch.delitem(sys.modules, "cv_bridge", raising=False)
+
+    yield make
+    sys.modules.pop("cv_bridge", None)
+
+
+def test_cv_bridge_is_used_where_it_is_installed(install, picture):
+    install()
     assert images.backend().name == "cv_bridge"
     assert (to_rgb(message_of(picture, "rgb8"), "/image") == 7).all()
 
@@ -220,11 +230,17 @@ def test_without_cv_bridge_the_other_library_is_named(monkeypatch):
     assert images.backend().name == "rosbags-image (cv_bridge is not installed)"
 
 
-@pytest.mark.usefixtures("decided_anew")
-def test_a_cv_bridge_that_does_not_work_is_not_used_and_says_why(monkeypatch, picture):
-    monkeypatch.setitem(sys.modules, "cv_bridge", SimpleNamespace(CvBridge=BrokenBridge))
-    wanted = "rosbags-image (cv_bridge: numpy.core.multiarray failed to import)"
-    assert images.backend().name == wanted
+@pytest.mark.skipif(np.__version__ < "2", reason="older ones are what cv_bridge is built for")
+@pytest.mark.parametrize(
+    ("fault", "text"),
+    [
+        ("os.kill(os.getpid(), signal.SIGSEGV)", f"crashes with numpy {np.__version__}, pip inst"),
+        ("raise ImportError('libboost_python.so: no file')", "ImportError: libboost_python.so: no"),
+    ],
+)
+def test_a_cv_bridge_that_does_not_work_is_not_used_and_says_why(install, picture, fault, text):
+    install(fault)
+    assert images.backend().name.startswith(f"rosbags-image (cv_bridge: {text}")
     assert np.array_equal(to_rgb(message_of(picture, "rgb8"), "/image"), picture)
 
 
