@@ -79,6 +79,18 @@ def test_a_killed_training_goes_on_with_the_same_losses(recipe: MakeRecipe, tmp_
         assert moved < 0.05, f"{name} differs by {moved:.3f}"
 
 
+def test_the_installed_command_trains_with_worker_processes(
+    recipe: MakeRecipe, tmp_path: Path
+) -> None:
+    """Workers import the file that the command is; colcon installs one of its own."""
+    made = recipe(workers=1, phases=(Phase(2, {"copy": 1.0}),), warmup_steps=1, decay_steps=1)
+    config = str(written(made, tmp_path / "w.yaml"))
+    installed = [sys.executable, str(ROOT / "launch" / "diception"), "train", "--config", config]
+    done = subprocess.run(installed, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert len(losses(made.out)) == 2
+
+
 PROCESS = """
 import sys
 from pathlib import Path
