@@ -57,7 +57,7 @@ def open_dataset(path: Path, form: str = "") -> DataSet:
             return reader(path)
     raise ValueError(
         f"{path} looks like none of {', '.join(FORMS)} (docs/evaluation.md shows their folders): "
-        "name it with --form, or describe it in a manifest (docs/training-data.md)"
+        "name it with --form, or describe it in a manifest (docs/training.md)"
     )
 
 

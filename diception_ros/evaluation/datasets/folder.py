@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Any folder with a manifest (docs/training-data.md), read as truth to judge against."""
+"""Any folder with a manifest (docs/training.md), read as truth to judge against."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def open_folder(path: Path) -> DataSet:
     manifest is wrong."""
     file = manifest_of(path)
     if file is None:
-        raise ValueError(f"{path}: expected a manifest (YAML, docs/training-data.md), found none")
+        raise ValueError(f"{path}: expected a manifest (YAML, docs/training.md), found none")
     manifest = read_manifest(file, TASKS)
     sources = {task: manifest.sources[task] for task in JUDGED if task in manifest.sources}
     names = {

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The YAML beside a user's images: which files are targets of which task. docs/training-data.md has
+"""The YAML beside a user's images: which files are targets of which task. docs/training.md has
 the format. Whatever is wrong with the file as a whole is a ValueError in one line."""
 
 from __future__ import annotations

@@ -664,7 +664,7 @@ def test_images_in_folders_within_the_folder(tmp_path: Path) -> None:
 
 
 def test_the_example_of_the_documentation_opens(root: Path) -> None:
-    page = Path(__file__).parents[3] / "docs" / "training-data.md"
+    page = Path(__file__).parents[3] / "docs" / "training.md"
     manifest = page.read_text().split("```yaml\n")[1].split("```")[0]
     (root / "tasks.yaml").write_text(page.read_text().split("```yaml\n")[2].split("```")[0])
     (root / "data.yaml").write_text(manifest)
