@@ -185,9 +185,9 @@ def measured(options: list[Option], model: Diception, device: str, rounds: int) 
     plain = Case(AS_IT_IS, model, device)
     yield row_of(plain, frames, truths) | timed([plain], frames, rounds)[0]
     for option in options:
-        torch.cuda.empty_cache()
-        torch.compiler.reset()  # or this option would run code that was compiled for the one before
         try:
+            torch.cuda.empty_cache()
+            torch.compiler.reset()  # or it would run code that was compiled for the one before
             yield beside(plain, Case(option, model, device), frames, truths, rounds)
         except Exception as error:  # whatever a compiler, a kernel or a missing package says
             cause = f"{type(error).__name__}: {error}".splitlines()[0]

@@ -18,6 +18,7 @@ from diffusers import FlowMatchEulerDiscreteScheduler
 from diffusers.models.attention_processor import JointAttnProcessor2_0
 from PIL import Image as Pil
 
+from diception_ros.engine.network import stance
 from diception_ros.imaging import Canvas
 from diception_ros.model import Diception
 from diception_ros.model.autoencoder import decode, encode
@@ -57,7 +58,7 @@ class Naive:
     ) -> npt.NDArray[np.float32]:
         """RGB uint8 (H, W, 3) -> generated colours (H, W, 3) float32 in [0, 1]."""
         # The engine may have compiled the blocks of the shared transformer.
-        with torch.compiler.set_stance("default" if self._compiled else "force_eager"):
+        with stance("default" if self._compiled else "force_eager"):
             return self._generate(image, prompt, steps, guidance, seed)
 
     def _generate(

@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
 import torch
 
 from diception_ros.model import Diception
@@ -28,11 +31,22 @@ def prepare(model: Diception, *, compiled: bool) -> None:
         fold(model.vae.decoder)
     choose_format(model, compiled=compiled)
     if compiled:
-        # By itself torch gives up, without a word to users, at eight kinds of block and shape.
-        torch._dynamo.config.recompile_limit = max(SHAPES, torch._dynamo.config.recompile_limit)
         parts = [*model.transformer.transformer_blocks, model.vae.encoder, model.vae.decoder]
         for part in parts:  # a shape at a time: code for shapes that vary is slower
             part.compile(dynamic=False)
+
+
+def allow_shapes() -> None:
+    """SHAPES instead of eight, at which torch gives up without a word to users. Its settings are
+    each thread's own, so whoever computes has to call this."""
+    settings = torch._dynamo.config  # under the name that torch 2.5 has as well
+    settings.cache_size_limit = max(SHAPES, settings.cache_size_limit)
+
+
+def stance(name: str) -> AbstractContextManager[Any]:
+    """torch.compiler.set_stance; nothing before torch 2.6, which has none."""
+    found = getattr(torch.compiler, "set_stance", None)
+    return nullcontext() if found is None else found(name)
 
 
 def choose_format(model: Diception, *, compiled: bool) -> None:

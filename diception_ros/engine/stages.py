@@ -13,7 +13,14 @@ import torch
 
 from diception_ros.engine.cuda_graph import TensorFunction, capture
 from diception_ros.engine.jobs import Settings
-from diception_ros.engine.network import choose_format, decode, denoise, denoise_guided
+from diception_ros.engine.network import (
+    allow_shapes,
+    choose_format,
+    decode,
+    denoise,
+    denoise_guided,
+    stance,
+)
 from diception_ros.model import Diception
 from diception_ros.model.autoencoder import downsampling, projection
 
@@ -116,9 +123,11 @@ class Stages:
     ) -> torch.Tensor:
         """most: rows at once, if that is less than max_batch."""
         call = partial(self._replay, key, function) if self.graphs else function
+        if self.compiled:
+            allow_shapes()
         while True:
             try:
-                with torch.compiler.set_stance("force_eager") if self.uncompiled else nullcontext():
+                with stance("force_eager") if self.uncompiled else nullcontext():
                     return _in_chunks(call, inputs, int(min(self.max_batch, most)))
             except torch.OutOfMemoryError as error:
                 cause = str(error).splitlines()[0]
@@ -176,14 +185,15 @@ class Stages:
     def _capture(
         self, bucket: tuple[object, ...], function: TensorFunction, inputs: list[torch.Tensor]
     ) -> TensorFunction:
+        # Out of memory is not a failed capture: a smaller batch may fit. No name may outlive its
+        # handler: the traceback has this frame, and a cycle would keep what the call had taken.
         try:
             return capture(function, inputs, self._pool)
+        except torch.OutOfMemoryError:
+            raise
         except RuntimeError as error:  # torch raises nothing narrower for a failed capture
-            # Out of memory is not a failed capture: a smaller batch may fit. Amid a capture torch
-            # reports it as the cause of ending it.
-            for cause in (error, error.__context__):
-                if isinstance(cause, torch.OutOfMemoryError):
-                    raise cause from None
+            if isinstance(error.__context__, torch.OutOfMemoryError):
+                raise error.__context__ from None  # amid a capture it is the cause of ending it
             if self._of_compiler(error):
                 raise
             self.failure = f"capture of {bucket}: {str(error).splitlines()[0]}"

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from diception_ros.engine.network import stance
+
 REPEATS = 5
 WARM_UP = 2
 GPU_SECONDS = 0.4
@@ -42,10 +44,8 @@ def count_flops(function: Callable[[], object]) -> int:
     # Code that torch.compile first meets under a counter it would pass by ever after.
     fused = getattr(torch.ops.mkldnn, "_linear_pointwise", None)  # of CPUs' torch alone
     known = {} if fused is None else {fused: linear_flops}
-    with (
-        torch.compiler.set_stance("force_eager"),
-        FlopCounterMode(display=False, custom_mapping=known) as counter,
-    ):
+    counter = FlopCounterMode(display=False, custom_mapping=known)
+    with stance("force_eager"), counter:
         function()
     return int(counter.get_total_flops())
 

@@ -44,7 +44,8 @@ def projection(vae: Autoencoder) -> nn.Conv2d | None:
     if not isinstance(vae, AutoencoderTiny) or any(vae.config.num_encoder_blocks):
         return None
     own = next(vae.parameters())
-    vae = copy.deepcopy(vae).float()  # whatever it runs in: bfloat16 would blur the comparison
+    # Whatever it runs in: bfloat16, and a GPU's TF32, would blur the comparison.
+    vae = copy.deepcopy(vae).float().cpu()
     side, weight = downsampling(vae), next(vae.parameters())
     basis = torch.eye(3 * side**2).reshape(-1, 3, side, side).to(weight)
     offset = encode(vae, torch.zeros_like(basis[:1]))
@@ -54,7 +55,7 @@ def projection(vae: Autoencoder) -> nn.Conv2d | None:
     single.bias = nn.Parameter(offset.flatten(), False)
     probe = torch.linspace(0, 1e4, 3 * (4 * side) ** 2).to(weight).sin().reshape(1, 3, 4 * side, -1)
     same = torch.allclose(single(probe), encode(vae, probe), rtol=0.0, atol=1e-3)
-    return single.to(own.dtype) if same else None
+    return single.to(own.device, own.dtype) if same else None
 
 
 def shift(vae: Autoencoder) -> float:

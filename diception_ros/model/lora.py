@@ -212,6 +212,13 @@ class Merging:
         if not self._pristine:
             self._pristine = {name: x.weight.clone() for name, x in self._layers.items()}
         self.active = adapter
+        try:
+            self._merge(adapter)
+        except BaseException:
+            self.use(None)  # out of memory amid the layers: half an adapter is none
+            raise
+
+    def _merge(self, adapter: Adapter) -> None:
         scale = adapter.info.alpha / adapter.info.rank
         for name, (first, second) in self._added[adapter].items():
             weight = self._layers[name].weight

@@ -34,14 +34,15 @@ class StretchedPatchEmbed(PatchEmbed):  # type: ignore[misc]  # diffusers has no
 
 def stretched(codes: torch.Tensor, before: Tokens, after: Tokens) -> torch.Tensor:
     """Codes (1, rows * columns, W) of a canvas of `after` tokens from the square grid `codes`
-    (1, side^2, W), whose middle is a canvas of `before`; between two codes linearly."""
+    (1, side^2, W), whose middle is a canvas of `before`; between two codes linearly. All of it on
+    their device: a copy from the CPU could not be captured."""
     side = round(codes.shape[1] ** 0.5)
     lines = []
     for was, new in zip(before, after, strict=True):
-        cells = torch.arange(new) + 0.5
+        cells = torch.arange(new, device=codes.device) + 0.5
         lines.append((cells * was / new + (side - was) // 2) * 2 / side - 1)
     rows, columns = torch.meshgrid(*lines, indexing="ij")
-    where = torch.stack([columns, rows], dim=-1)[None].to(codes.device)
+    where = torch.stack([columns, rows], dim=-1)[None]
     grid = codes.float().unflatten(1, (side, side)).permute(0, 3, 1, 2)
     found = functional.grid_sample(grid, where, padding_mode="border", align_corners=False)
     return found.flatten(2).transpose(1, 2).to(codes.dtype)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import gc
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from diception_ros.engine import Engine, EngineConfig, stages
+from diception_ros.engine import EMBEDDED_BUNDLE, Engine, EngineConfig, stages
 from diception_ros.engine.cuda_graph import capture, check_contract
 from diception_ros.model import make_random_bundle
 from diception_ros.model.blocks import lean, restore
@@ -65,6 +66,46 @@ def test_the_lean_blocks_answer_on_a_gpu_as_diffusers_do(count):
     torch.testing.assert_close(model.velocity(*given), expected, atol=1e-3, rtol=1e-3)
     captured = capture(model.velocity, list(given))
     torch.testing.assert_close(captured(*given), expected, atol=1e-3, rtol=1e-3)
+
+
+@pytest.mark.parametrize("amid", [False, True])
+def test_what_a_call_took_is_free_before_a_smaller_batch_is_tried(tmp_path, monkeypatch, amid):
+    """Memory runs out in the warm-up, or amid a capture, whose end then fails as well."""
+    engine = Engine.load(make_random_bundle(tmp_path / "bundle"), EngineConfig("cpu", max_batch=4))
+    engine._stages.graphs, taken, left = True, [], []
+
+    def full(function, inputs, pool):
+        if len(inputs[0]) == 1:
+            return function
+        held = torch.zeros(8)
+        taken.append(weakref.ref(held))
+        try:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        finally:
+            if amid:
+                raise RuntimeError("the capture was invalidated")
+
+    def degrade(self, key, cause):
+        left.extend(one() is not None for one in taken)
+        self.max_batch //= 2
+
+    monkeypatch.setattr(stages, "capture", full)
+    monkeypatch.setattr(stages.Stages, "_degrade", degrade)
+    gc.disable()
+    try:
+        engine.infer([frame(k) for k in range(4)], [[Request("depth")]] * 4)
+    finally:
+        gc.enable()
+    assert left
+    assert not any(left)
+
+
+@gpu
+def test_a_stretched_canvas_is_captured():
+    engine = Engine.load(EMBEDDED_BUNDLE, EngineConfig("cuda", canvas=(128, 128)))
+    assert engine.run([frame(0)], [[Request("depth")]]).graph
+    assert engine.graph_state.startswith("captured")
+    assert isinstance(engine._stages._encode, torch.nn.Conv2d)
 
 
 @gpu

@@ -4,13 +4,14 @@
 from __future__ import annotations
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
-from diception_ros.engine import Engine, EngineConfig, Options, stages
+from diception_ros.engine import Engine, EngineConfig, Options, network, stages
 from diception_ros.imaging import Canvas
 from diception_ros.model import Diception, make_random_bundle
 from diception_ros.tasks import (
@@ -174,6 +175,20 @@ def test_the_autoencoder_works_on_so_many_pixels_at_once(bundle, monkeypatch):
     assert seen == [2, 2, 1]
     for (a,), (b,) in zip(parted, together, strict=True):
         np.testing.assert_allclose(a.values, b.values, atol=1e-5)
+
+
+def test_many_shapes_are_compiled_in_whatever_thread_computes(bundle):
+    """torch's settings are each thread's own, and the node's worker is not its loader."""
+    engine, limits = Engine.load(bundle, replace(CPU, compile=True)), []
+
+    def encode(images):
+        limits.append(torch._dynamo.config.recompile_limit)
+        return images
+
+    engine._stages._encode = encode
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(engine._stages.encode, torch.zeros(1, 3, 64, 64)).result()
+    assert limits == [network.SHAPES]
 
 
 def test_where_a_compiler_fails_the_engine_goes_on_without_it(bundle, engine, caplog):

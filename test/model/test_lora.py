@@ -112,6 +112,23 @@ def test_one_adapter_after_another_equals_each_alone(model):
     assert torch.equal(answer(model), alone)
 
 
+def test_an_adapter_that_fails_halfway_leaves_nothing(model):
+    """As where memory runs out in the middle of the layers."""
+    state, merging, adapter = weights(model), Merging(model), adapter_of(model)
+    merging.add(adapter)
+    layers = merging._added[adapter]
+    name, whole = list(layers.items())[2]
+    layers[name] = (whole[0], whole[1][:, :1])
+    for _ in range(2):
+        with pytest.raises(RuntimeError, match="cannot be multiplied"):
+            merging.use(adapter)
+        assert merging.active is None
+        assert same(state, weights(model))
+    layers[name] = whole
+    merging.use(adapter)
+    assert not same(state, weights(model))
+
+
 def test_removing_what_is_merged_restores_it(model):
     state, merging, adapter = weights(model), Merging(model), adapter_of(model)
     merging.add(adapter)

@@ -4,9 +4,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from diception_ros.model import Diception
 from diception_ros.model.positions import stretched
@@ -30,6 +32,22 @@ def test_codes_lie_where_the_places_do() -> None:
 def test_the_same_canvas_keeps_its_codes() -> None:
     codes = ramp(8).unflatten(1, (8, 8))[:, 2:6, 1:7].flatten(1, 2)
     torch.testing.assert_close(stretched(ramp(8), (4, 6), (4, 6)), codes)
+
+
+class OnlyThere(TorchDispatchMode):
+    """Nothing may be computed anywhere else than on the codes' device."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        found = func(*args, **(kwargs or {}))
+        assert not isinstance(found, torch.Tensor) or found.device.type == "meta", func
+        return found
+
+
+def test_nothing_is_copied_from_the_cpu() -> None:
+    """A CUDA graph could not be captured of it."""
+    codes = ramp(8).to("meta")
+    with OnlyThere():
+        assert stretched(codes, (4, 6), (8, 3)).shape == (1, 24, 2)
 
 
 @pytest.mark.parametrize(("positions", "step"), [("crop", 1.0), ("stretch", 2.0)])
