@@ -214,5 +214,8 @@ def _report(
     out.mkdir(parents=True, exist_ok=True)
     write_results(out / FILE, results, differences)
     write_result_page(out / PAGE, results, shown, differences, against, alone)
-    print(f"{out / PAGE}: {len(results.figures)} figures, {len(results.skipped)} frames skipped")
+    part = ", wholly or in part" if results.skipped else ""
+    print(
+        f"{out / PAGE}: {len(results.figures)} figures, {len(results.skipped)} frames skipped{part}"
+    )
     return SOME_SKIPPED if results.skipped else 0

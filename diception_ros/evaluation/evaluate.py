@@ -48,30 +48,31 @@ def evaluate(
 def evaluate_with(
     data: DataSet, plan: Plan, examiners: Workers, progress: Progress = lambda done, of: None
 ) -> tuple[Results, list[Shown]]:
-    """Judges every image of the data set; broken ones are skipped and named in the results. The
-    results do not depend on how many examiners there are. ValueError if none could be judged, or if
-    examiners differ in what decides the answers, as the kind of machine.
+    """Judges every image of the data set; broken ones, and tasks that fail, are skipped and named
+    in the results, which do not depend on how many examiners there are. ValueError if none could be
+    judged, or if examiners differ in what decides the answers, as the kind of machine.
     """
     (about,) = examiners.map("about", [None])
-    judge, gathered = Judge(plan.rules), list[Judged]()
+    judge, gathered, groups = Judge(plan.rules), list[Judged](), dict[str, str]()
     for number, found in enumerate(examiners.map("judge", range(len(data.items))), start=1):
         check_same(about, found)
         if found.judge is not None:
             judge.merge(found.judge)
+            groups[found.name] = found.group
         gathered.append(replace(found, judge=None))
         progress(number, len(data.items))
     skipped = [one.skipped for one in gathered if one.skipped]
-    figures = judge.figures(plan.rules.seed)
+    draws = Draws(groups if plan.by_group else {}, seed=plan.rules.seed)
+    figures = judge.figures(draws)
     if not figures:
         cause = f", the first because: {skipped[0].cause}" if skipped else ""
         raise ValueError(f"{data.path}: none of {len(data.items)} images could be judged{cause}")
-    groups = {one.name: one.group for one in gathered if not one.skipped}
     asked = {name for one in gathered for name in one.asked}
     results = Results(
         subject_of(data, plan, judge),
         {"name": about.name, **about.settings},
         figures,
-        Draws(groups if plan.by_group else {}),
+        draws,
         skipped,
         {name: curves_of(profile) for name, profile in judge.profiles.items()},
         notes_of(data, plan, asked - about.categories if about.categories else ()),
@@ -178,8 +179,9 @@ def curves_of(profile: Profile) -> dict[str, Any]:
         # The last bin holds all ratios over 2 as well.
         found["delta"] = profile.ratios.shares()[:-1].tolist()
     if profile.angles.counts.any():
-        found["degrees"] = profile.angles.edges[1:].tolist()
-        found["within"] = profile.angles.shares().tolist()
+        # The last bin holds all angles over 90 degrees as well.
+        found["degrees"] = profile.angles.edges[1:-1].tolist()
+        found["within"] = profile.angles.shares()[:-1].tolist()
     if profile.by_size.counts.any():
         found["size"] = profile.by_size.edges.tolist()
         found["best_iou_by_size"] = profile.by_size.means().tolist()

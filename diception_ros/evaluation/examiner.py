@@ -3,21 +3,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from diception_ros.evaluation.answers import Answerer, Answering, Answers
 from diception_ros.evaluation.datasets import Opening
 from diception_ros.evaluation.datasets.sample import DataSet, Item, Sample
-from diception_ros.evaluation.judge import Judge
+from diception_ros.evaluation.judge import BROKEN, Judge, one_line
 from diception_ros.evaluation.pictures import Panels, draw, draw_point, draw_semantic
 from diception_ros.evaluation.protocols.clicks import Click, next_click
 from diception_ros.evaluation.results import Skipped
 from diception_ros.evaluation.truths import Rules, categories_of, draw_objects
-
-BROKEN = (ValueError, OSError, KeyError)
-"""What a broken file or an answer that does not fit raises; the frame is skipped and counted."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +42,8 @@ class About:
 
 @dataclass(frozen=True)
 class Judged:
-    """One frame: a judge of it alone, or why it was skipped. settings: of whoever answered."""
+    """One frame: a judge of it alone, None where nothing could be judged, and why it or some of its
+    tasks were skipped. settings: of whoever answered."""
 
     name: str
     judge: Judge | None = None
@@ -78,7 +77,8 @@ class Examiner:
         return About(one.name, dict(one.settings), one.categories)
 
     def judge(self, number: int) -> Judged:
-        """Of the image in this place. A broken one comes as skipped."""
+        """Of the image in this place. A broken one, and one of which a task cannot be judged, come
+        as skipped; the other tasks are judged."""
         item, plan, answerer = self._data.items[number], self._plan, self._answerer
         judge, asked = Judge(plan.rules), frozenset[str]()
         settings = dict(answerer.settings)
@@ -86,13 +86,16 @@ class Examiner:
             sample = load(item, plan)
             categories = plan.categories or categories_of(sample)
             asked = frozenset(categories if "semantic" in plan.tasks else ())
-            judge.judge(sample, answerer.answer(sample, plan.tasks, categories), categories)
-            if "point" in plan.tasks and answerer.clicks:
-                judge.judge_clicks(sample, lambda clicks: answerer.masks(sample, clicks))
+            answers = answerer.answer(sample, plan.tasks, categories)
         except BROKEN as error:
-            skipped = Skipped(item.name, " ".join(str(error).split()))
-            return Judged(item.name, judge, skipped, asked=asked, settings=settings)
-        return Judged(item.name, judge, None, sample.group, asked, settings)
+            skipped = skipped_for(item.name, [one_line(error)])
+            return Judged(item.name, None, skipped, asked=asked, settings=settings)
+        failed = judge.judge(sample, answers, categories)
+        if "point" in plan.tasks and answerer.clicks:
+            ask = partial(answerer.masks, sample)
+            failed += judge.attempt("point", Judge.judge_clicks, sample, ask)
+        skipped = skipped_for(item.name, failed)
+        return Judged(item.name, judge, skipped, sample.group, asked, settings)
 
     def panels(self, wanted: tuple[str, str]) -> Panels | None:
         """What a task's answer for a named image looks like; it is answered once more."""
@@ -115,6 +118,11 @@ class Examiner:
         assert click is not None
         clicks: list[Click] = [click]
         return draw_point(sample, one, self._answerer.masks(sample, [clicks])[0], clicks)
+
+
+def skipped_for(name: str, causes: Sequence[str]) -> Skipped | None:
+    """A frame with all causes, each once; None without any."""
+    return Skipped(name, "; ".join(dict.fromkeys(causes))) if causes else None
 
 
 def load(item: Item, plan: Plan) -> Sample:

@@ -10,7 +10,7 @@ sums and ratios formed anew, and the percentiles of the result are the interval 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 Double = npt.NDArray[np.float64]
+Index = npt.NDArray[np.intp]
 Parts = Mapping[str, tuple[float, float]]
 """Numerator and denominator by class; the class is "" where there are none."""
 
@@ -26,7 +27,7 @@ LOWER, HIGHER = "lower", "higher"
 RESAMPLES = 2000
 LEVEL = 0.95
 FEW = 10
-"""Frames under which an interval is a guess: the bootstrap knows only what it has seen."""
+"""Units under which an interval is a guess: the bootstrap knows only what it has seen."""
 
 
 @dataclass(frozen=True)
@@ -115,20 +116,39 @@ class Draws:
 
     def sums(self, frames: Sequence[str], *parts: Double) -> list[Double]:
         """Sums over each draw of parts (frames, classes): (number, classes) each."""
-        units = [self.groups.get(frame) or f"frame {frame}" for frame in frames]
-        names, place = np.unique(units, return_inverse=True)
-        drawn = _drawn(len(names), self.number, self.seed)
+        place, drawn = self._drawn(frames, self.number)
         found = []
         for part in parts:
-            whole = np.zeros((len(names), part.shape[1]))
+            whole = np.zeros((drawn.shape[1], part.shape[1]))
             np.add.at(whole, place, part)
             found.append(drawn @ whole)
         return found
 
+    def resamples(self, frames: Sequence[str], number: int | None = None) -> Iterator[Index]:
+        """Rows of frames in each draw, for figures that are no ratios of sums; none where all
+        frames are of one unit."""
+        place, drawn = self._drawn(frames, number or self.number)
+        for counts in drawn if drawn.shape[1] > 1 else ():
+            yield np.repeat(np.arange(len(frames)), counts[place].astype(np.intp))
+
+    def units(self, frames: Collection[str]) -> int:
+        """How many there are to draw from."""
+        return len(set(map(self._unit, frames)))
+
+    def _unit(self, frame: str) -> str:
+        return self.groups.get(frame) or f"frame {frame}"
+
+    def _drawn(self, frames: Sequence[str], number: int) -> tuple[Index, Double]:
+        names, place = np.unique(list(map(self._unit, frames)), return_inverse=True)
+        return place, _drawn(len(names), number, self.seed)
+
 
 @lru_cache(maxsize=2)
 def _drawn(units: int, number: int, seed: int) -> Double:
-    """(number, units): how often each unit was drawn. Kept, because all figures of a run ask."""
+    """(number, units): how often each unit was drawn. Kept, because all figures of a run ask. NaN
+    for a single unit, which says nothing of how others would be."""
+    if units < 2:
+        return np.full((number, units), np.nan)
     rng = np.random.default_rng(seed)
     return rng.multinomial(units, np.full(units, 1 / units), number).astype(np.float64)
 
@@ -151,6 +171,11 @@ class Tally:
         for metric, frames in other._parts.items():
             for frame, parts in frames.items():
                 self._parts[metric].setdefault(frame, {}).update(parts)
+
+    @property
+    def frames(self) -> set[str]:
+        """Those of which there is anything."""
+        return {frame for parts in self._parts.values() for frame in parts}
 
     def figures(self) -> list[Figure]:
         return [Figure(metric, parts) for metric, parts in self._parts.items()]

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
@@ -12,7 +13,7 @@ import numpy as np
 
 from diception_ros.evaluation.answers import Answers
 from diception_ros.evaluation.datasets.sample import Bool, Object, Sample
-from diception_ros.evaluation.figures import HIGHER, LOWER, Figure, Metric, Tally
+from diception_ros.evaluation.figures import HIGHER, LOWER, Draws, Figure, Metric, Tally
 from diception_ros.evaluation.profiles import Profile
 from diception_ros.evaluation.protocols import average_precision, keypoints, masks
 from diception_ros.evaluation.protocols.clicks import Click, next_click
@@ -36,6 +37,9 @@ SLOW_RESAMPLES = 200
 DEPTH_UNITS = {"sq_rel": "m", "rmse": "m", "silog": "x100"}
 PER_IMAGE = "mean over images"
 POOLED = "all pixels pooled"
+BROKEN = (ValueError, OSError, LookupError)
+"""What a broken file or an answer that does not fit raises; LookupError is KeyError and, of arrays
+of other sizes, IndexError."""
 
 Masks = Callable[[Sequence[Sequence[Click]]], list[Bool]]
 
@@ -51,26 +55,43 @@ class Judge:
         self._segments: dict[str, tuple[list[average_precision.Segment], ...]] = {}
         self._people: dict[str, tuple[list[average_precision.Person], ...]] = {}
 
-    def judge(self, sample: Sample, answers: Answers, categories: Sequence[str] = ()) -> None:
-        """Everything that truth and answers allow. ValueError for answers of another size."""
+    def judge(self, sample: Sample, answers: Answers, categories: Sequence[str] = ()) -> list[str]:
+        """Everything that truth and answers allow, task by task. Returns why tasks could not be
+        judged: see `attempt`."""
+        failed: list[str] = []
         if sample.depth_m is not None and answers.depth is not None:
-            self._depth(sample, answers)
+            failed += self.attempt("depth", Judge._depth, sample, answers)
         if sample.normals is not None and answers.normals is not None:
-            self._normals(sample, answers)
+            failed += self.attempt("normal", Judge._normals, sample, answers)
         if sample.objects is not None and answers.ids is not None:
-            self._entities(sample, answers)
+            failed += self.attempt("entity", Judge._entities, sample, answers)
         if answers.classes is not None and categories:
-            self._semantic(sample, answers, categories)
+            failed += self.attempt("semantic", Judge._semantic, sample, answers, categories)
         if answers.keypoints is not None and sample.objects is not None:
-            self._pose(sample, answers)
+            failed += self.attempt("pose", Judge._pose, sample, answers)
+        return failed
+
+    def attempt(self, task: str, judged: Callable[..., None], *given: Any) -> list[str]:
+        """One task by a method of this class, as a whole or not at all: what a frame that fails
+        halfway would leave behind must not be in the figures. Returns the task and the cause if it
+        failed, else nothing."""
+        alone = Judge(self.rules)
+        try:
+            judged(alone, *given)
+        except BROKEN as error:
+            return [f"{task}: {one_line(error)}"]
+        self.merge(alone)
+        return []
 
     def merge(self, other: Judge) -> None:
-        """Adds what another one gathered over other frames."""
+        """Adds what another one gathered. Of a frame's leading figures the first stays: where both
+        are judged, that of disparity and not that of metres."""
         self.tally.merge(other.tally)
         for name, profile in other.profiles.items():
             self.profiles[name].merge(profile)
         for task, values in other.leading.items():
-            self.leading[task] |= values
+            for frame, value in values.items():
+                self.leading[task].setdefault(frame, value)
         self._segments |= other._segments
         self._people |= other._people
 
@@ -199,7 +220,7 @@ class Judge:
             values = []
             for person in people:
                 joints = person.keypoints[person.keypoints[:, 2] > 0, :2]
-                box = person.box if person.pixels else box_around(joints)
+                box = person.box if person.pixels else person.bbox or box_around(joints)
                 values.append(keypoints.pck_untyped(answers.keypoints, joints, box, alpha=alpha))
             metric = Metric("pose", "joint types not compared", f"PCK@{alpha:g}", "", HIGHER)
             self.tally.add(metric, sample.name, sum(values), len(values))
@@ -251,28 +272,39 @@ class Judge:
             self.tally.add(Metric("point", protocol, name, "", HIGHER), sample.name, iou)
             self.leading["point"][sample.name] = 1 - iou
 
-    def figures(self, seed: int = 0) -> list[Figure]:
-        """All figures, average precision last."""
-        found = self.tally.figures()
+    @property
+    def frames(self) -> set[str]:
+        """Those of which anything was judged."""
+        return {*self.tally.frames, *self._segments, *self._people}
+
+    def figures(self, draws: Draws | None = None) -> list[Figure]:
+        """All figures, average precision last. draws: how frames are drawn for its intervals."""
+        found, draws = self.tally.figures(), draws or Draws()
         if any(true for _, true in self._segments.values()):
-            found += precision_figures(self._segments, "entity", "COCO, class-agnostic", seed)
+            found += precision_figures(self._segments, "entity", "COCO, class-agnostic", draws)
         if any(true for _, true in self._people.values()):
-            found += precision_figures(self._people, "pose", "COCO keypoints, by OKS", seed)
+            found += precision_figures(self._people, "pose", "COCO keypoints, by OKS", draws)
         return found
 
 
+def one_line(error: BaseException) -> str:
+    """What an error says, as causes are listed."""
+    return " ".join(str(error).split())
+
+
 def precision_figures(
-    shown: Mapping[str, tuple[Sequence[Any], ...]], task: str, protocol: str, seed: int
+    shown: Mapping[str, tuple[Sequence[Any], ...]], task: str, protocol: str, draws: Draws
 ) -> list[Figure]:
     """COCO's numbers for what was found and what is true in each frame (segments, or people for the
-    task pose), each with SLOW_RESAMPLES replicates over frames."""
+    task pose), each with SLOW_RESAMPLES replicates; NaN where there is one unit to draw."""
     names = sorted(shown)
     kind = "keypoints" if task == "pose" else "segm"
     judged = average_precision.Detections(
         [shown[name][0] for name in names], [shown[name][1] for name in names], kind
     )
-    value, rng = judged.stats(), np.random.default_rng(seed)
-    drawn = [judged.stats(rng.integers(len(names), size=len(names))) for _ in range(SLOW_RESAMPLES)]
+    value = judged.stats()
+    drawn = [judged.stats(rows) for rows in draws.resamples(names, SLOW_RESAMPLES)]
+    drawn = drawn or [dict.fromkeys(judged.names, math.nan)]
     return [
         Figure(
             Metric(task, protocol, stat, "", HIGHER),

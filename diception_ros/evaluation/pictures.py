@@ -117,7 +117,7 @@ def draw_entities(sample: Sample, ids: npt.NDArray[Any]) -> Panels:
     return Panels(
         (
             ("input", sample.rgb),
-            ("answer", colorize(Instances(ids.astype(np.uint16), ()), sample.rgb)),
+            ("answer", colorize(Instances(renumbered(ids), ()), sample.rgb)),
             ("truth", colorize(Instances(truth.astype(np.uint16), ()), sample.rgb)),
             ("1 - best IoU of each true object", heat(1 - iou, 1.0)),
         ),
@@ -126,6 +126,12 @@ def draw_entities(sample: Sample, ids: npt.NDArray[Any]) -> Panels:
             _unknown("no true object"),
         ),
     )
+
+
+def renumbered(ids: npt.NDArray[Any]) -> npt.NDArray[np.uint16]:
+    """Ids of any size (H, W) as 1, 2 and so on, in their order; 0 and below: 0."""
+    names = np.unique(ids[ids > 0])
+    return np.where(ids > 0, np.searchsorted(names, ids) + 1, 0).astype(np.uint16)
 
 
 def draw_semantic(sample: Sample, classes: npt.NDArray[Any], categories: Sequence[str]) -> Panels:
@@ -177,6 +183,7 @@ def draw_pose(sample: Sample, points: npt.NDArray[Any]) -> Panels:
     truth = np.concatenate(joints).astype(np.float32)
     both = (sample.rgb * 0.6).astype(np.uint8)
     radius = max(2, round(0.008 * min(sample.size)))
+    points = points[np.isfinite(points).all(axis=1)]
     for colour, some in ((HIT, truth), (EXTRA, points)):
         for x, y in some:
             cv2.circle(both, (round(float(x)), round(float(y))), radius, colour, -1, cv2.LINE_AA)

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from diception_ros.evaluation.bags import read_messages
 from diception_ros.evaluation.datasets.sample import Sample
-from diception_ros.evaluation.examiner import BROKEN
+from diception_ros.evaluation.judge import BROKEN
 from diception_ros.evaluation.pictures import Panels, draw, draw_point, draw_semantic
 from diception_ros.evaluation.protocols.presets import DepthPreset
 from diception_ros.evaluation.recorded_outputs import Outputs, Published

@@ -4,15 +4,16 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from diception_ros.evaluation.answers import Answers
-from diception_ros.evaluation.bags import Recorded, answer_array
+from diception_ros.evaluation.bags import Recorded, answer_array, read_messages
 from diception_ros.evaluation.protocols.clicks import Click
 from diception_ros.evaluation.protocols.depth import AFFINE_DISPARITY, METRIC
 
@@ -63,12 +64,14 @@ class Labels:
 
 def numbered(ids: Array, names: Mapping[int, str], unnamed: int) -> tuple[Array, tuple[str, ...]]:
     """Class ids (H, W) as numbers, i + 1 for the i-th of the names that come with them; 0 stays,
-    ids without a name become `unnamed`. Ids of one name become one."""
+    ids without a name become `unnamed`. Ids of one name become one; a name may be of an id that the
+    image's type cannot hold."""
     categories = tuple(dict.fromkeys(names[number] for number in sorted(names)))
     table = np.full(int(np.iinfo(ids.dtype).max) + 1, unnamed, np.int16)
     table[0] = 0
     for number, name in names.items():
-        table[number] = categories.index(name) + 1
+        if number < len(table):
+            table[number] = categories.index(name) + 1
     return table[ids], categories
 
 
@@ -130,8 +133,18 @@ class Outputs:
         return {*self.topics, self._labels_topic, self._prompts_topic}
 
     @property
+    def waiting(self) -> Collection[int]:
+        """Stamps of the images that are not taken yet, in the order of recording."""
+        return self._arrays.keys()
+
+    @property
     def oldest(self) -> int:
-        return min(self._arrays)
+        """As recorded, not by its stamp: clocks jump back."""
+        return next(iter(self._arrays))
+
+    def begun(self, stamp: int) -> int:
+        """When the first output of a waiting image was recorded (ns)."""
+        return min(self._received[stamp, name] for name in self._arrays[stamp])
 
     def add(self, item: Recorded, keep: bool = True) -> tuple[str, Array] | None:
         """An output's name and array, None of what goes with one. keep: for `take`. ValueError for
@@ -177,6 +190,11 @@ class Outputs:
         self._prompts = [one for one in self._prompts if one[0] >= received - TOGETHER]
         near = min(self._prompts, key=lambda one: abs(one[0] - received), default=None)
         return near[1] if near is not None and near[0] <= received + TOGETHER else ()
+
+
+def when_recorded(bag: Path, topics: Collection[str]) -> Iterator[tuple[int, int]]:
+    """Stamp and time of recording of all messages on some topics; none of them is decoded."""
+    return ((item.stamp, item.received) for item in read_messages(bag, topics))
 
 
 def clicks_of(message: Any) -> tuple[Click, ...]:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,6 +18,10 @@ from diception_ros.evaluation.recorded_outputs import CLASSES, LABELS, OUTPUTS, 
 from diception_ros.evaluation.system import frame_name
 
 MILLIMETRES = ("16UC1", "mono16")
+AFTER = 10**9
+"""ns after the output that a truth was kept for: the first of an image may be damaged, and the rest
+of them come later."""
+PAIR = np.dtype((np.int64, 2))
 
 Array = npt.NDArray[Any]
 
@@ -38,6 +42,8 @@ class Truths:
         self._labels = {labels_beside(topic): Labels(categories) for topic in classes}
         self._arrays: dict[str, dict[int, Array]] = {topic: {} for topic in topics}
         self._received: dict[str, dict[int, int]] = {topic: {} for topic in topics}
+        self._due: dict[str, dict[int, int]] = {topic: {} for topic in topics}
+        self._outputs = np.empty(0, PAIR)
 
     def __bool__(self) -> bool:
         return bool(self.topics or self.items)
@@ -46,6 +52,11 @@ class Truths:
     def wanted(self) -> set[str]:
         """Every topic that `add` takes: those of truth, and the names of their classes."""
         return {*self.topics, *self._labels}
+
+    def expect(self, outputs: Iterable[tuple[int, int]]) -> None:
+        """Stamp and time of recording of all that is to be judged, by which `prune` knows what is
+        still needed."""
+        self._outputs = np.fromiter(outputs, PAIR)
 
     def near(self, stamp: int, image: int) -> bool:
         """Whether a truth of one stamp may be an image's."""
@@ -58,30 +69,50 @@ class Truths:
         else:
             self._arrays[item.topic][item.stamp] = truth_array(item.message, item.topic)
             self._received[item.topic][item.stamp] = item.received
+            self._due[item.topic][item.stamp] = self._next_output(item)
 
-    def forget(self, before: int) -> None:
-        """Drops what is older than a stamp."""
+    def _next_output(self, truth: Recorded) -> int:
+        """When the next output that a truth may be of is recorded; its own time if none is."""
+        stamps, times = self._outputs.T
+        near = (np.abs(stamps - truth.stamp) <= self.slop * 1e9) & (times >= truth.received)
+        return int(times[near].min()) if near.any() else truth.received
+
+    def prune(self, received: int, waiting: Collection[int]) -> None:
+        """Drops what no image needs: none of those that wait, by stamp, and no later one. received:
+        how far the recording has been read."""
         for topic, arrays in self._arrays.items():
-            for old in [stamp for stamp in arrays if stamp < before]:
-                del arrays[old], self._received[topic][old]
+            past = [stamp for stamp, due in self._due[topic].items() if due < received - AFTER]
+            for stamp in past:
+                if not any(self.near(stamp, image) for image in waiting):
+                    del arrays[stamp], self._received[topic][stamp], self._due[topic][stamp]
 
-    def sample(self, stamp: int, outputs: Mapping[str, Array]) -> Sample | None:
-        """The truth of an image, None without any. Its picture is the folder's, or plain grey.
-        ValueError if truths and outputs are not all of one size, or classes have no names."""
-        if stamp in self.items:
-            return replace(self.items[stamp].load(), name=frame_name(stamp))
-        found = {
+    def complete(self, stamp: int) -> bool:
+        """Whether there is a truth of an image on every topic by now."""
+        return len(self._found(stamp)) == len(self._arrays)
+
+    def _found(self, stamp: int) -> dict[str, int]:
+        """By topic the stamp of an image's truth, where there is one."""
+        return {
             topic: near
             for topic, arrays in self._arrays.items()
             if (near := nearest(arrays, stamp, self.slop)) is not None
         }
+
+    def sample(self, stamp: int, outputs: Mapping[str, Array]) -> Sample | None:
+        """The truth of an image, None without any. Its picture is the folder's, or plain grey.
+        ValueError if truths and outputs are not all of one size, or classes have no names."""
+        sizes = {values.shape[:2] for name, values in outputs.items() if name != "keypoints"}
+        if stamp in self.items:
+            sample = replace(self.items[stamp].load(), name=frame_name(stamp))
+            the_size({sample.size, *sizes})
+            return sample
+        found = self._found(stamp)
         if not found:
             return None
         known: dict[str, Any] = {}
         for topic, near in found.items():
             known |= self._known(topic, near)
-        sizes = {self._arrays[topic][near].shape[:2] for topic, near in found.items()}
-        sizes |= {values.shape[:2] for name, values in outputs.items() if name != "keypoints"}
+        sizes |= {self._arrays[topic][near].shape[:2] for topic, near in found.items()}
         rgb = np.full((*the_size(sizes), 3), 0xE0, np.uint8)
         return Sample(frame_name(stamp), rgb, **known)
 

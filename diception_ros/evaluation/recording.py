@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """A bag judged: what the node published, against a topic or a folder of truth, and how it ran.
 
-Read once in the order of recording; a frame is judged when WINDOW newer ones have begun, so that
-truth which was recorded a little later is there, and memory does not grow with the bag.
+Read in the order of recording; a frame is judged when WINDOW newer ones have begun, so that truth
+which was recorded a little later is there. A look ahead at when the outputs were recorded says
+which truth has to be held until then, so that memory does not grow with the bag.
 """
 
 from __future__ import annotations
@@ -12,7 +13,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from diception_ros.evaluation.bags import Recorded, count_messages, read_messages
+from diception_ros.evaluation.bags import (
+    Recorded,
+    count_messages,
+    message_types,
+    read_messages,
+)
 from diception_ros.evaluation.datasets.sample import DataSet, Sample
 from diception_ros.evaluation.evaluate import (
     NO_PRECISION,
@@ -21,9 +27,9 @@ from diception_ros.evaluation.evaluate import (
     leading_text,
     ranks,
 )
-from diception_ros.evaluation.examiner import BROKEN, Judged
+from diception_ros.evaluation.examiner import Judged, skipped_for
 from diception_ros.evaluation.figures import Draws, Tally
-from diception_ros.evaluation.judge import Judge
+from diception_ros.evaluation.judge import BROKEN, Judge
 from diception_ros.evaluation.protocols.average_precision import available
 from diception_ros.evaluation.recorded_look import Look
 from diception_ros.evaluation.recorded_outputs import (
@@ -33,6 +39,7 @@ from diception_ros.evaluation.recorded_outputs import (
     PROMPTS,
     Outputs,
     Published,
+    when_recorded,
 )
 from diception_ros.evaluation.recorded_truth import Truths, is_classes, labels_beside, stamped_items
 from diception_ros.evaluation.results import Results, Skipped
@@ -48,6 +55,7 @@ from diception_ros.evaluation.truths import Rules
 from diception_ros.evaluation.workers import Here, Workers
 
 REPORT = "frame_report"
+IMAGE = "sensor_msgs/msg/Image"
 COMPANIONS = {CLASSES: LABELS, OUTPUTS["point"]: PROMPTS}
 """What an output cannot be judged without."""
 REMEDIES = {
@@ -106,14 +114,12 @@ def evaluate_bag(
     """
     run = _Run(plan, check_topics(bag, plan))
     run.judge_all(bag, examiners or Here(BagExaminer(plan.rules)))
-    seed = plan.rules.seed
-    system = [*report_figures(run.reports, seed), *run.system.figures()]
-    figures = [*system, *run.judge.figures(seed)]
+    draws = Draws(run.seconds(), seed=plan.rules.seed)
+    system = [*report_figures(run.reports, draws), *run.system.figures()]
+    figures = [*system, *run.judge.figures(draws)]
     if not figures:
         cause = f": {run.skipped[0].cause}" if run.skipped else ""
         raise ValueError(f"{bag}: nothing could be judged{cause}")
-    names = [name for figure in figures for name in figure.parts]
-    groups = {name: f"second {name.split('.')[0]}" for name in names}
     curves = {name: curves_of(profile) for name, profile in run.judge.profiles.items()}
     if run.reports:
         curves["system"] = report_curves(run.reports)
@@ -121,7 +127,7 @@ def evaluate_bag(
         run.subject(bag),
         run.answered_by(),
         figures,
-        Draws(groups),
+        draws,
         run.skipped,
         curves,
         run.notes(),
@@ -137,6 +143,13 @@ def check_topics(bag: Path, plan: BagPlan) -> list[Skipped]:
     missing = [topic for topic in needed if not counts.get(topic)]
     if missing:
         raise ValueError(f"{bag}: nothing on --against {missing[0]}, only on {', '.join(counts)}")
+    types = message_types(bag)
+    for topic in plan.topics:
+        if types[topic] != IMAGE:
+            raise ValueError(
+                f"--against {topic} holds {types[topic]}: expected {IMAGE}, so name the topic that "
+                "is not compressed"
+            )
     wanted = [f"{plan.node}/{topic}" for topic in (*OUTPUTS.values(), REPORT)]
     own = [topic for topic in plan.topics if topic in wanted]
     if own:
@@ -180,19 +193,17 @@ class BagExaminer:
         self._rules = rules
 
     def judge(self, frame: _Frame) -> Judged:
-        """What cannot be judged comes as skipped."""
+        """What cannot be judged, be it one task, comes as skipped."""
         sample, published = frame.sample, frame.published
         if sample is None:
             return Judged("", skipped=frame.skipped)
-        judge, skipped = Judge(self._rules), None
-        try:
-            for answers in published.answers():
-                judge.judge(sample, answers, published.categories)
-            if published.mask is not None:
-                judge.judge_prompted(sample, published.mask, published.clicks)
-        except BROKEN as error:
-            skipped = Skipped(sample.name, " ".join(str(error).split()))
-        return Judged(sample.name, judge, skipped)
+        judge, failed = Judge(self._rules), list[str]()
+        for answers in published.answers():
+            failed += judge.judge(sample, answers, published.categories)
+        if published.mask is not None:
+            given = sample, published.mask, published.clicks
+            failed += judge.attempt("point", Judge.judge_prompted, *given)
+        return Judged(sample.name, judge, skipped_for(sample.name, failed))
 
 
 class _Run:
@@ -215,23 +226,26 @@ class _Run:
         for found in examiners.map("judge", self._read(bag)):
             if found.judge is not None:
                 self.judge.merge(found.judge)
-                self.judged += found.skipped is None
+                self.judged += found.skipped is None or bool(found.judge.frames)
             if found.skipped is not None:
                 self.skipped.append(found.skipped)
 
     def _read(self, bag: Path) -> Iterator[_Frame]:
         report = f"{self.plan.node}/{REPORT}"
+        if self.plan.topics:
+            self._truths.expect(when_recorded(bag, self._outputs.topics))
         for item in read_messages(bag, {*self._outputs.wanted, report, *self._truths.wanted}):
             try:
                 if item.topic == report:
                     self.reports.append(Report.of(item.stamp, item.message))
                 elif item.topic in self._truths.wanted:
                     self._truths.add(item)
+                    self._truths.prune(item.received, self._outputs.waiting)
                 else:
                     self._add(item)
             except BROKEN as error:
                 yield _left_out(item.stamp, f"{item.topic}: {error}")
-            while len(self._outputs) > WINDOW:
+            while self._ripe(item.received):
                 yield from self._oldest()
         while self._outputs:
             yield from self._oldest()
@@ -243,11 +257,20 @@ class _Run:
             if found[0] == "depth":
                 add_coverage(self.system, item.stamp, found[1])
 
+    def _ripe(self, received: int) -> bool:
+        """Whether the oldest image has waited for its outputs, and for a truth if it has none.
+        received: how far the recording has been read."""
+        if len(self._outputs) <= WINDOW:
+            return False
+        oldest = self._outputs.oldest
+        waited = received - self._outputs.begun(oldest)
+        return self._truths.complete(oldest) or waited > self.plan.slop * 1e9
+
     def _oldest(self) -> Iterator[_Frame]:
         """Nothing where there is no truth of it."""
         stamp = self._outputs.oldest
-        published = self._outputs.take(stamp)
         try:
+            published = self._outputs.take(stamp)
             sample = self._truths.sample(stamp, published.arrays)
         except BROKEN as error:
             yield _left_out(stamp, str(error))
@@ -255,7 +278,12 @@ class _Run:
             if sample is not None:
                 yield _Frame(sample, published)
                 yield from (_left_out(stamp, problem) for problem in published.problems)
-        self._truths.forget(stamp - 10**9)
+
+    def seconds(self) -> dict[str, str]:
+        """By frame the second that it is drawn with."""
+        names = {frame_name(one.stamp) for one in self.reports}
+        names |= self.system.frames | self.judge.frames
+        return {name: f"second {name.split('.')[0]}" for name in names}
 
     def ranked(self, bag: Path) -> list[Shown]:
         """Best, median and worst frame of each task, from a second look into the bag."""

@@ -105,13 +105,14 @@ def number(value: float, metric: Metric) -> str:
 def _lead(results: Results) -> str:
     subject, skipped = results.subject, len(results.skipped)
     text = f"{subject['kind']}, {subject['images']} images"
-    text += f", {skipped} skipped" if skipped else ""
-    frames = max((len(figure.parts) for figure in results.figures), default=0)
+    text += f", {skipped} skipped, wholly or in part" if skipped else ""
+    frames = {frame for figure in results.figures for frame in figure.parts}
     grouped = any(results.draws.groups.values())
     unit = {"recording": "second"}.get(subject["kind"], "scene") if grouped else "frame"
     text += f". Intervals: 95%, bootstrap of {results.draws.number} draws, drawn by {unit}."
-    if frames < FEW:
-        text += f" With {frames} frames an interval is little more than a guess."
+    units = results.draws.units(frames)
+    if units < FEW:
+        text += f" With {units} {unit}s an interval is little more than a guess."
     return text
 
 

@@ -18,7 +18,7 @@ FORMAT = "diception evaluation 1"
 
 @dataclass(frozen=True)
 class Skipped:
-    """A frame that was left out, and why."""
+    """A frame that was left out, or some of its tasks, and why."""
 
     name: str
     cause: str

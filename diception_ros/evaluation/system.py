@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from diception_ros.evaluation.figures import HIGHER, LOWER, RESAMPLES, Figure, Metric, Parts, Tally
+from diception_ros.evaluation.figures import HIGHER, LOWER, Draws, Figure, Metric, Parts, Tally
 from diception_ros.evaluation.protocols.masks import mask_iou
 from diception_ros.evaluation.protocols.normals import angles
 
@@ -54,9 +54,9 @@ def frame_name(stamp: int) -> str:
     return f"{stamp // 10**9}.{stamp % 10**9:09d}"
 
 
-def report_figures(reports: Sequence[Report], seed: int = 0) -> list[Figure]:
+def report_figures(reports: Sequence[Report], draws: Draws | None = None) -> list[Figure]:
     """Latency (mean and percentiles), rate, drops and stages, of a run offline only the stages;
-    none without reports."""
+    none without reports. draws: how frames are drawn for the percentiles' intervals."""
     ordered, tally = _live(reports), Tally()
     protocol = RECORDED if ordered else OFFLINE
     for one in ordered:
@@ -73,7 +73,7 @@ def report_figures(reports: Sequence[Report], seed: int = 0) -> list[Figure]:
         seconds = (after.stamp - before.stamp) / 1e9
         rate = Metric(TASK, RECORDED, "rate", "Hz", HIGHER)
         tally.add(rate, frame_name(after.stamp), 1.0, seconds)
-    return [*(_percentiles(ordered, seed) if ordered else ()), *tally.figures()]
+    return [*(_percentiles(ordered, draws or Draws()) if ordered else ()), *tally.figures()]
 
 
 def _live(reports: Sequence[Report]) -> list[Report]:
@@ -81,17 +81,13 @@ def _live(reports: Sequence[Report]) -> list[Report]:
     return sorted((one for one in reports if math.isfinite(one.age_ms)), key=lambda one: one.stamp)
 
 
-def _percentiles(reports: Sequence[Report], seed: int) -> list[Figure]:
+def _percentiles(reports: Sequence[Report], draws: Draws) -> list[Figure]:
     """Percentiles of the age; they are no ratios of sums, so they bring their own resamples."""
     ages = np.array([one.age_ms for one in reports])
-    rng = np.random.default_rng(seed)
-    frames: dict[str, Parts] = {frame_name(one.stamp): {} for one in reports}
-    drawn = np.array(
-        [
-            np.percentile(ages[rng.integers(len(ages), size=len(ages))], PERCENTILES)
-            for _ in range(RESAMPLES)
-        ]
-    )
+    names = [frame_name(one.stamp) for one in reports]
+    frames: dict[str, Parts] = {name: {} for name in names}
+    found = [np.percentile(ages[rows], PERCENTILES) for rows in draws.resamples(names)]
+    drawn = np.array(found or [np.full(len(PERCENTILES), math.nan)])
     return [
         Figure(
             Metric(TASK, RECORDED, f"latency p{share}", "ms"),

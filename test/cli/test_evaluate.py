@@ -83,6 +83,23 @@ def test_a_broken_image_changes_the_exit_status(folder, tmp_path, capsys):
     assert "1 frames skipped" in capsys.readouterr().out
 
 
+def test_a_task_that_fails_changes_the_exit_status_and_is_named(folder, tmp_path, capsys):
+    np.save(folder / "depth/0.npy", np.full(SIZE, 100, np.float32))  # m, farther than what counts
+    answers, out = tmp_path / "answers", tmp_path / "out"
+    answers.mkdir()
+    for i in range(3):
+        np.save(answers / f"{i}.depth.npy", np.ones(SIZE, np.float32))
+        np.save(answers / f"{i}.entity.npy", np.ones(SIZE, np.uint16))
+    assert run(["evaluate", str(folder), "--out", str(out), "--answers", str(answers)]) == 3
+    assert "1 frames skipped" in capsys.readouterr().out
+    content = json.loads((out / "results.json").read_text())
+    cause = "depth: preset 'plain' leaves 0 valid pixels"
+    assert content["skipped"] == [{"name": "0", "cause": cause}]
+    assert "<th>0</th><td>depth: preset" in (out / "index.html").read_text("utf-8")
+    frames = {one["name"]: one["frames"] for one in content["figures"]}
+    assert (frames["coverage"], frames["PQ"]) == (2, 3)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

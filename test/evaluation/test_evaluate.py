@@ -13,12 +13,13 @@ import pytest
 from diception_ros.evaluation.answers import Answers, FolderAnswers, merge_categories
 from diception_ros.evaluation.datasets.sample import DataSet, Item, Object, Sample, object_of
 from diception_ros.evaluation.evaluate import Plan, chosen_tasks, evaluate
-from diception_ros.evaluation.figures import EVEN
+from diception_ros.evaluation.figures import EVEN, Draws
 from diception_ros.evaluation.judge import Judge
+from diception_ros.evaluation.pictures import renumbered
 from diception_ros.evaluation.protocols.presets import find_preset
 from diception_ros.evaluation.result_page import write_result_page
 from diception_ros.evaluation.results import compare_results
-from diception_ros.evaluation.truths import Rules, draw_objects
+from diception_ros.evaluation.truths import Rules, draw_objects, flatten
 from diception_ros.tasks import Instance, Instances
 
 SIZE = (48, 64)
@@ -327,3 +328,76 @@ def test_a_browser_shows_the_whole_page(run, tmp_path):
     assert rows[:3500].mean() > 0.3  # filled from top to bottom, with white between
     colours = seen.astype(np.int64) @ (1 << 16, 1 << 8, 1)
     assert len(np.unique(colours)) > 500
+
+
+def test_average_precision_is_drawn_by_the_scene():
+    """Half of the scenes are found, half are missed: frames of one scene say nothing new."""
+    pytest.importorskip("pycocotools", reason="pycocotools is not installed")
+    judge, groups = Judge(RULES), {}
+    for number in range(40):
+        sample = replace(made(number), name=f"{number:02d}")
+        ids = flatten(sample.objects, sample.size) * (number % 8 < 4)
+        judge.judge(sample, Answers(ids=ids))
+        groups[sample.name] = f"scene {number % 8}"
+    widths = []
+    for draws in (Draws(), Draws(groups)):
+        found = {f.metric.name: f.estimate(draws) for f in judge.figures(draws)}["AR100"]
+        assert 0.3 < found.value < 0.6
+        widths.append(found.high - found.low)
+    assert widths[1] > 1.5 * widths[0]
+
+
+def test_ids_of_any_size_are_shown():
+    ids = np.array([[0, 7, 2**40], [-1, 7, 3]])
+    np.testing.assert_array_equal(renumbered(ids), [[0, 2, 3], [0, 2, 1]])
+    same = np.array([[0, 1, 2]])
+    np.testing.assert_array_equal(renumbered(same), same)
+
+
+class Fewer(Wrong):
+    """Of the second image people with 14 joints instead of COCO's 17."""
+
+    def answer(self, sample, tasks, categories):
+        joints = sample.objects[1].keypoints[: 14 if sample.name.endswith("01") else 17, :2]
+        found = super().answer(sample, tasks, categories)
+        return replace(found, keypoints=joints, people=joints[None])
+
+
+def with_people(i):
+    """Of the first image no depth is known; all people have 17 joints."""
+    sample = made(i)
+    joints = np.column_stack([np.linspace(40, 50, 17), np.linspace(8, 40, 17), np.full(17, 2)])
+    cup, person = sample.objects
+    depth = sample.depth_m if i else np.full(SIZE, np.nan, np.float32)
+    return replace(sample, depth_m=depth, objects=(cup, replace(person, keypoints=joints)))
+
+
+def test_a_task_that_fails_costs_its_image_nothing_else(tmp_path):
+    names = [f"scene/{i:02d}" for i in range(3)]
+    items = [Item(name, lambda i=i: with_people(i)) for i, name in enumerate(names)]
+    data = DataSet("folder", tmp_path, tuple(items), TASKS)
+    results, shown = evaluate(data, Fewer(), Plan(RULES, TASKS, by_group=True))
+    causes = {one.name: one.cause for one in results.skipped}
+    assert list(causes) == names[:2]
+    assert causes[names[0]] == "depth: preset 'plain' leaves 0 valid pixels"
+    assert causes[names[1]].startswith("pose: expected as many points, truths")
+    judged = {}
+    for figure in results.figures:
+        judged.setdefault(figure.metric.task, set()).add(tuple(figure.parts))
+    whole = {tuple(names)}
+    assert judged == {
+        "depth": {(names[1], names[2])},
+        "pose": {(names[0], names[2])},
+        **dict.fromkeys(("normal", "entity", "semantic", "point"), whole),
+    }
+    assert results.draws.groups == dict.fromkeys(names, "scene")
+    assert {one.frame for one in shown if one.task == "pose"} == {names[0], names[2]}
+
+
+def test_answers_of_another_size_are_named_and_leave_nothing():
+    judge, sample = Judge(RULES), made(0)
+    small = Answers(normals=np.zeros((12, 16, 3)), ids=np.zeros((12, 16), int))
+    failed = judge.judge(sample, small)
+    assert [cause.split(":")[0] for cause in failed] == ["normal", "entity"]
+    assert "boolean index did not match" in failed[0]
+    assert judge.figures() == []

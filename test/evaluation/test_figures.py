@@ -92,6 +92,26 @@ def test_groups_are_drawn_whole():
     assert (counts.sum(axis=1) == 100).all()
 
 
+def test_one_unit_has_no_interval_and_shows_no_difference():
+    """Drawn from itself it is always the same; that says nothing of the next one."""
+    one = Draws(dict.fromkeys((f"{i:04d}" for i in range(3)), "the only scene"))
+    this, other = mean_of([1.0, 2.0, 3.0]), mean_of([1.1, 2.1, 3.1])
+    found = this.estimate(one)
+    assert (found.value, one.units(this.parts)) == (2.0, 1)
+    assert np.isnan([found.low, found.high]).all()
+    assert compare(this, other, one).verdict == EVEN
+    assert compare(this, other, Draws()).verdict == BETTER
+    assert list(one.resamples(sorted(this.parts))) == []
+
+
+def test_resamples_are_those_of_the_sums():
+    groups = {f"{i:04d}": f"scene {i // 5}" for i in range(20)}
+    frames, draws = sorted(groups), Draws(groups, number=50)
+    (counts,) = draws.sums(frames, np.eye(20))
+    drawn = [np.bincount(rows, minlength=20) for rows in draws.resamples(frames)]
+    np.testing.assert_array_equal(drawn, counts)
+
+
 @pytest.mark.parametrize(("shift", "verdict"), [(-0.05, BETTER), (0.05, WORSE), (0.0, EVEN)])
 def test_pairs_show_what_single_intervals_hide(shift, verdict):
     """Frames differ far more than runs do; only pairs can tell the runs apart."""

@@ -9,9 +9,12 @@ import cv2
 import numpy as np
 import pytest
 
-from diception_ros.evaluation.answers import FolderAnswers
+from diception_ros.evaluation.answers import Answers, FolderAnswers
 from diception_ros.evaluation.datasets import open_dataset
+from diception_ros.evaluation.datasets.sample import Object, Sample
 from diception_ros.evaluation.evaluate import Plan, evaluate
+from diception_ros.evaluation.figures import Draws
+from diception_ros.evaluation.judge import Judge
 from diception_ros.evaluation.protocols.average_precision import KEYPOINT_STATS, Person
 from diception_ros.evaluation.protocols.presets import find_preset
 from diception_ros.evaluation.truths import Rules
@@ -144,3 +147,34 @@ def test_points_without_types_get_none(coco, tmp_path):
 def test_other_skeletons_are_refused():
     with pytest.raises(ValueError, match=r"expected COCO's joints \(17, 3\), found \(14, 3\)"):
         Person(np.zeros((14, 3)))
+
+
+def test_joints_that_were_not_found_are_no_right_ones(coco, tmp_path):
+    """NaN is smaller than no threshold, pycocotools' too."""
+    pytest.importorskip("pycocotools", reason="pycocotools is not installed")
+    path, people = coco
+    (tmp_path / "answers").mkdir()
+    for image in range(12):
+        joints = [np.reshape(o["keypoints"], (17, 3)) for o in people if o["image_id"] == image]
+        answer = np.reshape(joints, (-1, 17, 3))[..., :2].astype(float)
+        answer[:, :9] = np.nan
+        np.save(tmp_path / f"answers/{image:03d}.pose.npy", answer)
+    found, _ = evaluate(
+        open_dataset(path), FolderAnswers(tmp_path / "answers"), Plan(RULES, ("pose",))
+    )
+    values = {f.metric.name: f.estimate(found.draws).value for f in found.figures}
+    assert found.skipped == []
+    assert 0.2 < values["PCK@0.05"] < 0.7
+    assert 0.2 < values["OKS"] < 0.7
+    assert values["AP"] < 0.5
+
+
+def test_an_annotated_box_is_the_measure_where_there_is_no_segment():
+    joint = np.array([[50.0, 90.0, 2.0]])
+    box = (0.0, 0.0, 100.0, 200.0)
+    person = Object(np.zeros((0, 0), bool), (0, 0), keypoints=joint, bbox=box)
+    sample = Sample("a", np.zeros((200, 100, 3), np.uint8), objects=(person,))
+    judge = Judge(RULES)
+    judge.judge(sample, Answers(keypoints=joint[:, :2] + 6))
+    found = {f.metric.name: f.estimate(Draws()).value for f in judge.figures()}
+    assert found == {"PCK@0.05": 1.0, "PCK@0.1": 1.0, "PCK@0.2": 1.0}

@@ -218,3 +218,19 @@ def test_on_ray_the_results_are_those_of_one_process(tmp_path, ray_here):
     assert run([*options, str(tmp_path / "there"), "--ray"]) == 0
     texts = [(tmp_path / name / "results.json").read_text() for name in ("here", "there")]
     assert texts[0] == texts[1]
+
+
+def test_names_and_masks_that_do_not_fit_are_no_end(tmp_path):
+    """A class that no 8 bits can number is never shown; a mask of floats is named and left out."""
+    with Bag(tmp_path / "bag") as bag:
+        for topic in ("/diception/semantic", "/truth/semantic"):
+            bag.labels(f"{topic}/label_info", {1: CHAIR, 300: LAMP}, stamp_at(0))
+            for i in range(3):
+                bag.image(f"{topic}/mask", filled(0, 20, ids=(1, 0)), "mono8", stamp_at(i))
+        floats = np.ones(SIZE, np.float32)
+        bag.image("/diception/semantic/mask", floats, "32FC1", stamp_at(3))
+        bag.image("/truth/semantic/mask", filled(0, ids=(1,)), "mono8", stamp_at(3))
+    results, _ = evaluate_bag(tmp_path / "bag", BagPlan(RULES, topics=("/truth/semantic/mask",)))
+    assert figure(results, "semantic", "mIoU").value == 1
+    assert figure(results, "semantic", "mIoU").frames == 3
+    assert [one.name for one in results.skipped] == ["1.300000000"]

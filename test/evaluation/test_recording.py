@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """A bag as the node would write it, with known errors in it, judged against topic and folder."""
 
+import json
 import math
+import weakref
 from dataclasses import replace
 
 import cv2
@@ -12,11 +14,12 @@ from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
 from diception_ros.cli import run
+from diception_ros.evaluation import recorded_truth
 from diception_ros.evaluation.figures import Draws
 from diception_ros.evaluation.protocols.presets import find_preset
 from diception_ros.evaluation.recorded_truth import named_topics, stamp_of
 from diception_ros.evaluation.recording import BagPlan, evaluate_bag, is_bag
-from diception_ros.evaluation.system import Report, report_curves, report_figures
+from diception_ros.evaluation.system import Report, frame_name, report_curves, report_figures
 from diception_ros.evaluation.truths import Rules
 
 MS, SECOND = 10**6, 10**9
@@ -45,20 +48,21 @@ class Bag:
         self.types = get_typestore(Stores.ROS2_JAZZY)
         self.types.register(get_types_from_msg(REPORT, "diception_ros/msg/FrameReport"))
 
-    def add(self, topic, kind, stamp, **fields):
+    def add(self, topic, kind, stamp, received=None, **fields):
         time = self.types.types["builtin_interfaces/msg/Time"](*divmod(stamp, SECOND))
         header = self.types.types["std_msgs/msg/Header"](time, "camera")
         message = self.types.types[kind](header=header, **fields)
         if topic not in self.connections:
             self.connections[topic] = self.writer.add_connection(topic, kind, typestore=self.types)
         data = self.types.serialize_cdr(message, kind)
-        self.writer.write(self.connections[topic], stamp, data)
+        self.writer.write(self.connections[topic], received or stamp, data)
 
-    def image(self, topic, values, encoding, stamp):
+    def image(self, topic, values, encoding, stamp, received=None):
         data = np.ascontiguousarray(values).view(np.uint8).reshape(-1)
         shape = {"height": values.shape[0], "width": values.shape[1]}
         layout = {"encoding": encoding, "is_bigendian": 0, "step": data.size // shape["height"]}
-        self.add(topic, "sensor_msgs/msg/Image", stamp, **shape, **layout, data=data)
+        kind = "sensor_msgs/msg/Image"
+        self.add(topic, kind, stamp, received, **shape, **layout, data=data)
 
     def report(self, stamp, age, dropped=0):
         stages = {"stages": ["denoise"], "durations": np.array([age / 2], np.float32)}
@@ -281,3 +285,143 @@ def test_a_run_offline_has_stages_but_no_latency():
     figures = {one.metric.name: one.estimate(draws).value for one in report_figures(live)}
     assert (figures["latency p50"], figures["rate"]) == (30.0, pytest.approx(10.0))
     assert report_figures([]) == []
+
+
+def test_percentiles_are_drawn_by_the_second():
+    """The load changes by the second: ten frames of one are hardly more than one."""
+    rng = np.random.default_rng(0)
+    ages = np.repeat(rng.uniform(20, 80, 30), 10)
+    reports = [Report(n * 10**8, float(a), {}, 0, graph=False) for n, a in enumerate(ages)]
+    names = [frame_name(one.stamp) for one in reports]
+    seconds = Draws({name: name.split(".")[0] for name in names})
+    widths = []
+    for draws in (Draws(), seconds):
+        median = next(
+            f for f in report_figures(reports, draws) if f.metric.name == "latency p50"
+        ).estimate(draws)
+        assert median.value == pytest.approx(np.median(ages))
+        widths.append(median.high - median.low)
+    assert widths[1] > 2 * widths[0]
+
+
+def write_times(path, outputs, truths):
+    """Depth, 1.1 times too far, and its truth at these times: (stamp, when recorded), ms."""
+    every = [("/diception/depth/image", 1.1 * TRUTH, pair) for pair in outputs]
+    every += [("/depth/truth", TRUTH, pair) for pair in truths]
+    with Writer(path, version=9, storage_plugin=StoragePlugin.MCAP) as writer:
+        bag = Bag(writer)
+        for topic, values, (stamp, received) in sorted(every, key=lambda one: one[2][1]):
+            bag.image(topic, values, "32FC1", stamp * MS, received * MS)
+    return path
+
+
+def judged_of(bag, slop=0.02):
+    results, _ = evaluate_bag(bag, BagPlan(RULES, topics=("/depth/truth",), slop=slop))
+    assert results.skipped == []
+    return results.subject["judged against it"]
+
+
+def test_a_clock_that_jumps_back_loses_no_frame(tmp_path):
+    times = [100_000 + 100 * i for i in range(120)]
+    stamps = [time - 50_000 * (i >= 60) for i, time in enumerate(times)]
+    truths = [(stamp + 5, time + 20) for stamp, time in zip(stamps, times, strict=True)]
+    bag = write_times(tmp_path / "bag", zip(stamps, times, strict=True), truths)
+    assert judged_of(bag) == 120
+
+
+@pytest.mark.parametrize(("rate", "images"), [(10, 121), (30, 361)])
+def test_truth_may_be_as_far_as_slop_says(tmp_path, rate, images):
+    """Every image has one within 1.5 s, half of them one that is yet to come."""
+    stamps = [10_000 + i * 1000 // rate for i in range(images)]
+    truths = [(10_000 + 3000 * i, 10_005 + 3000 * i) for i in range(5)]
+    bag = write_times(tmp_path / "bag", zip(stamps, stamps, strict=True), truths)
+    assert judged_of(bag, slop=1.5) == images
+
+
+@pytest.mark.parametrize(
+    ("answered", "late"),
+    [
+        (range(550, 600), 0),  # the node was started at the end
+        (range(0, 600, 30), 0),  # a node that is much slower than the truth
+        (range(0, 600, 100), 12_000),  # and one that needs 12 s an image
+    ],
+)
+def test_only_truth_that_is_needed_is_held(tmp_path, monkeypatch, answered, late):
+    held, most = [], []
+
+    def watched(message, topic):
+        values = truth_array(message, topic)
+        held.append(weakref.ref(values))
+        most.append(sum(one() is not None for one in held))
+        return values
+
+    truth_array = recorded_truth.truth_array
+    monkeypatch.setattr(recorded_truth, "truth_array", watched)
+    stamps = [10_000 + 100 * i for i in range(600)]
+    outputs = [(stamps[i], stamps[i] + late) for i in answered]
+    bag = write_times(tmp_path / "bag", outputs, [(stamp, stamp + 5) for stamp in stamps])
+    assert judged_of(bag) == len(answered)
+    assert max(most) < 60
+
+
+def write_normals(path):
+    """Three images of normals and of depth that are right, with both truths; of the first image no
+    depth is known."""
+    up = np.zeros((*SIZE, 3), np.float32)
+    up[..., 1] = -1
+    with Writer(path, version=9, storage_plugin=StoragePlugin.MCAP) as writer:
+        bag = Bag(writer)
+        for i in range(3):
+            depth = TRUTH * np.float32(i > 0)
+            for topic, values, encoding in (
+                ("/diception/depth/image", TRUTH, "32FC1"),
+                ("/diception/normals/image", up, "32FC3"),
+                ("/depth/truth", depth, "32FC1"),
+                ("/normals/truth", up, "32FC3"),
+            ):
+                bag.image(topic, values, encoding, stamp_at(i))
+    return path
+
+
+def test_a_task_that_fails_costs_its_image_nothing_else(tmp_path):
+    bag = write_normals(tmp_path / "bag")
+    results, _ = evaluate_bag(bag, BagPlan(RULES, topics=("/depth/truth", "/normals/truth")))
+    found = values(results)
+    assert found["depth", "metric", "abs_rel"].frames == 2
+    assert found["normal", "mean over images", "mean"].frames == 3
+    assert results.subject["judged against it"] == 3
+    (skipped,) = results.skipped
+    assert (skipped.name, skipped.cause) == (
+        "1.000000000",
+        "depth: preset 'plain' leaves 0 valid pixels",
+    )
+
+
+def test_a_folder_of_another_size_is_named(tmp_path):
+    bag, data, size = write_normals(tmp_path / "bag"), tmp_path / "data", (12, 16)
+    up = np.zeros((*size, 3), np.float32)
+    up[..., 1] = -1
+    for folder in ("rgb", "normals"):
+        (data / folder).mkdir(parents=True)
+    cv2.imwrite(str(data / f"rgb/{stamp_at(1)}.png"), np.zeros((*size, 3), np.uint8))
+    np.save(data / f"normals/{stamp_at(1)}.npy", up)
+    content = {"images": "rgb", "normal": {"folder": "normals", "frame": "optical"}}
+    (data / "data.yaml").write_text(yaml.safe_dump(content))
+    out = tmp_path / "out"
+    assert run(["evaluate", str(bag), "--against", str(data), "--out", str(out)]) == 3
+    (skipped,) = json.loads((out / "results.json").read_text())["skipped"]
+    assert skipped["name"] == "1.100000000"
+    assert "different sizes (16x12, 32x24)" in skipped["cause"]
+
+
+def test_compressed_truth_is_a_mistake_of_one_line(tmp_path, capsys):
+    topic = "/camera/depth/compressedDepth"
+    with Writer(tmp_path / "bag", version=9, storage_plugin=StoragePlugin.MCAP) as writer:
+        bag = Bag(writer)
+        bag.image("/diception/depth/image", TRUTH, "32FC1", stamp_at(0))
+        packed = {"format": "16UC1; compressedDepth png", "data": np.zeros(9, np.uint8)}
+        bag.add(topic, "sensor_msgs/msg/CompressedImage", stamp_at(0), **packed)
+    options = ["--against", topic, "--out", str(tmp_path / "out")]
+    assert run(["evaluate", str(tmp_path / "bag"), *options]) == 2
+    expected = f"--against {topic} holds sensor_msgs/msg/CompressedImage: expected sensor_msgs"
+    assert expected in capsys.readouterr().err

@@ -22,6 +22,8 @@ under 32^2, under 96^2 and over; AR1, AR10, AR100 with so many segments an image
 
 KEYPOINT_STATS = ("AP", "AP50", "AP75", "APm", "APl", "AR", "AR50", "AR75", "ARm", "ARl")
 """The same of joints, over OKS 0.5 to 0.95 instead of IoU, with up to 20 people an image."""
+FAR = 1e6
+"""px; whatever lies there is near no joint."""
 JOINTS = 17
 """Of COCO's person."""
 
@@ -68,12 +70,15 @@ class Person:
             raise ValueError(f"expected COCO's joints ({JOINTS}, 3), found {self.joints.shape}")
 
     def entry(self) -> dict[str, Any]:
-        """As in COCO's JSON."""
-        (x, y), (right, bottom) = self.joints[:, :2].min(axis=0), self.joints[:, :2].max(axis=0)
+        """As in COCO's JSON, which knows no joint that was not found: such a one is far away."""
+        known: Bool = np.logical_and.reduce(np.isfinite(self.joints), axis=1)
+        joints = np.where(known[:, None], self.joints, FAR)
+        some = self.joints[known, :2] if known.any() else np.zeros((1, 2))
+        (x, y), (right, bottom) = some.min(axis=0), some.max(axis=0)
         box = self.box or (x, y, right - x, bottom - y)
         return {
             "category_id": self.category,
-            "keypoints": self.joints.ravel().tolist(),
+            "keypoints": joints.ravel().tolist(),
             "num_keypoints": int((self.joints[:, 2] > 0).sum()),
             "area": box[2] * box[3] if self.area is None else self.area,
             "bbox": list(box),

@@ -22,11 +22,11 @@ evaluation; pycocotools' kpt_oks_sigmas)."""
 
 def matched(points: Array, truth: Array, within: float) -> int:
     """How many true points (M, 2) have a found point (N, 2) of their own within `within` pixels, as
-    many as a one-to-one assignment allows."""
+    many as a one-to-one assignment allows. A point that is not finite was not found."""
     if not len(points) or not len(truth):
         return 0
     distance = np.linalg.norm(truth[:, None, :2] - points[None, :, :2], axis=-1)
-    missed = (distance > within).astype(np.float64)
+    missed = (~(distance <= within)).astype(np.float64)
     rows, columns = linear_sum_assignment(missed)
     return int((missed[rows, columns] == 0).sum())
 
@@ -61,7 +61,7 @@ def oks(
 
     points, truth (K, 2) pixels, row by row the same joint; visible (K,) bool; area: of the person's
     segment, px^2. Source: COCO keypoint evaluation, cocodataset.org/#keypoints-eval. NaN without a
-    visible joint. ValueError if the counts differ.
+    visible joint; an answered joint that is not finite is worth 0. ValueError if the counts differ.
     """
     spread = np.asarray(sigmas, np.float64)
     if not len(points) == len(truth) == len(visible) == len(spread):
@@ -73,6 +73,6 @@ def oks(
     if not at.any():
         return float("nan")
     difference = np.asarray(points, np.float64) - np.asarray(truth, np.float64)
-    squared = (difference**2).sum(axis=-1)
+    squared = np.nan_to_num((difference**2).sum(axis=-1), nan=np.inf)
     similarity = np.exp(-squared / (2 * (area + np.spacing(1)) * (2 * spread) ** 2))
     return float(similarity[at].mean())

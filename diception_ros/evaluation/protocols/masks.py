@@ -86,15 +86,16 @@ def panoptic(
     true_categories: Mapping[int, int] | None = None,
     crowds: Collection[int] = (),
 ) -> dict[int, PanopticCounts]:
-    """One image's counts by category. ids, truth (H, W) whole numbers, 0 = void; categories by id,
-    by default all 1 (class-agnostic); crowds: true ids of groups, which are neither matched nor
-    missed. Answers that lie over half in void or their category's crowd are no error.
+    """One image's counts by category. ids, truth (H, W) whole numbers, 0 = void; answered ids
+    below 0 are none, too. categories by id, by default all 1 (class-agnostic); crowds: true ids of
+    groups, which are neither matched nor missed. Answers that lie over half in void or their
+    category's crowd are no error.
 
     Source: Kirillov et al. 2019 (CVPR), as panopticapi counts: the union leaves void pixels out.
     """
     _same_shape(ids, truth)
     found, named, joint = _overlaps(ids, truth)
-    of = categories if categories is not None else {i: 1 for i in found if i}
+    of = categories if categories is not None else {i: 1 for i in found if i > 0}
     true_of = true_categories if true_categories is not None else {i: 1 for i in named if i}
     area, true_area = joint.sum(axis=0), joint.sum(axis=1)
     void = joint[named.index(0)] if 0 in named else np.zeros_like(area)
@@ -106,7 +107,7 @@ def panoptic(
         match = PanopticCounts(fn=1)
         for column in map(int, np.flatnonzero(joint[row])):
             answer = found[column]
-            if answer == 0 or of[answer] != true_of[name]:
+            if answer <= 0 or of[answer] != true_of[name]:
                 continue
             union = area[column] + true_area[row] - joint[row, column] - void[column]
             iou = float(joint[row, column] / union)
@@ -115,7 +116,7 @@ def panoptic(
                 matched_found.add(answer)
         counts[true_of[name]] = counts.get(true_of[name], PanopticCounts()) + match
     for place, answer in enumerate(found):
-        if answer == 0 or answer in matched_found:
+        if answer <= 0 or answer in matched_found:
             continue
         rows = [r for r, n in enumerate(named) if n in crowds and true_of[n] == of[answer]]
         forgiven = void[place] + joint[rows, place].sum()
@@ -126,14 +127,16 @@ def panoptic(
 
 def best_ious(ids: Array, masks: Sequence[Bool]) -> npt.NDArray[np.float64]:
     """For every true mask (H, W), which may overlap, the best IoU that any found instance has.
-    ids (H, W) whole numbers from 0, 0 = none. Uijlings et al. 2013 (IJCV), section 5.2."""
-    areas = np.bincount(ids.ravel().astype(np.int64))
+    ids (H, W) whole numbers, 0 and below = none. Uijlings et al. 2013 (IJCV), section 5.2."""
+    names, place = np.unique(ids, return_inverse=True)
+    place = place.reshape(ids.shape)
+    areas = np.bincount(place.ravel())
     best = np.zeros(len(masks))
     for i, mask in enumerate(masks):
         _same_shape(ids, mask)
-        joint = np.bincount(ids[mask].astype(np.int64), minlength=len(areas))
+        joint = np.bincount(place[mask], minlength=len(areas))
         overlap = joint / np.maximum(areas + int(mask.sum()) - joint, 1)
-        best[i] = overlap[1:].max(initial=0.0)
+        best[i] = overlap[names > 0].max(initial=0.0)
     return best
 
 

@@ -44,6 +44,15 @@ def test_oks_by_hand():
         oks(found[:16], truth, visible, 400.0)
 
 
+def test_a_joint_that_was_not_found_is_a_missed_one():
+    truth, found = np.arange(34, dtype=float).reshape(17, 2), np.full((17, 2), np.nan)
+    assert pck_untyped(found, truth, BOX, alpha=0.2) == 0
+    assert oks(found, truth, np.ones(17, bool), 400.0) == 0
+    found[3] = truth[3]
+    assert pck_untyped(found, truth, BOX, alpha=0.05) == pytest.approx(1 / 17)
+    assert oks(found, truth, np.ones(17, bool), 400.0) == pytest.approx(1 / 17)
+
+
 def test_oks_agrees_with_pycocotools():
     pytest.importorskip("pycocotools", reason="pycocotools is not installed")
     from pycocotools.coco import COCO

@@ -78,3 +78,11 @@ def test_best_overlap_of_masks_that_overlap():
     whole = np.ones((2, 4), bool)
     np.testing.assert_allclose(best_ious(ids, [ids == 1, whole]), [1.0, 0.5])
     np.testing.assert_allclose(best_ious(np.zeros((2, 4), int), [whole]), [0.0])
+
+
+def test_ids_may_be_of_any_size_and_sign():
+    ids = image("1122", "1100")
+    names = np.array([-1, 2**40, 255 << 16])
+    masks = [ids == 1, ids == 2, ids == 0]
+    np.testing.assert_allclose(best_ious(names[ids], masks), [1.0, 1.0, 0.0])
+    assert panoptic(names[ids], ids)[1] == PanopticCounts(iou=2.0, tp=2)
