@@ -73,6 +73,20 @@ def test_what_is_left_out_is_named_and_in_the_exit_status(bundle, tmp_path, caps
     )
 
 
+def test_another_job_is_not_taken_for_done(bundle, tmp_path, capsys):
+    bag = write(tmp_path / "bag", camera_lines(Types(), 3))
+    out = ["--out", str(tmp_path / "out.mcap"), "--bundle", str(bundle), "--device", "cpu"]
+    command = ["bag", str(bag), *out, "--resume", "--task"]
+    assert run([*command, "depth"]) == 0
+    before = (tmp_path / "out.mcap").read_bytes()
+    assert run([*command, "depth"]) == 0
+    capsys.readouterr()
+    for more in (["normal"], ["depth", "--every", "2"], ["depth", "--from", "0.1"]):
+        assert run([*command, *more]) == 2
+        assert "out.mcap was written with other settings" in capsys.readouterr().err
+    assert (tmp_path / "out.mcap").read_bytes() == before
+
+
 def test_a_parameter_file_of_the_node(bundle, tmp_path):
     file = tmp_path / "node.yaml"
     file.write_text(

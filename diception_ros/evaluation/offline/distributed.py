@@ -167,12 +167,12 @@ class DistributedRun:
     def __call__(self, *, resume: bool = False) -> Summary:
         """As Run's. ValueError as `connected` and the workers raise it, too."""
         plan, started = self._job.plan, time.monotonic()
-        done = finished(plan.out, resume=resume)
-        if done is not None:
-            return summary_of(done)
-        begun = _begun(plan, resume=resume)
+        complete = finished(plan.out, resume=resume) is not None
+        begun = None if complete else _begun(plan, resume=resume)
         with connected(self._cluster, self._job.worker, self._watch) as pool:
             settings = next(pool.map("settings", [None]))
+            if (done := finished(plan.out, settings, resume=resume)) is not None:
+                return summary_of(done)
             self._sizes = [_images(plan, number) for number in range(len(plan.bags))]
             self._slices = _cut(plan, settings, self._sizes, pool.size, begun)
             joiner = Joiner(plan.out, self._job.topics)

@@ -167,12 +167,12 @@ def parts_in(folder: Path) -> list[Path]:
     return sorted(folder.glob("*.mcap"))
 
 
-def check_settings(folder: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    """ValueError unless an unfinished run in this folder was asked for the same."""
+def check_settings(path: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """ValueError unless what is at this path was asked for the same."""
     different = _differences(before, plain(now))
     if different:
         raise ValueError(
-            f"{folder} was written with other settings ({'; '.join(different)}): give the same "
+            f"{path} was written with other settings ({'; '.join(different)}): give the same "
             "ones, or remove it"
         )
 
@@ -181,9 +181,12 @@ def parts_folder(out: Path) -> Path:
     return out.with_name(f"{out.name}.parts")
 
 
-def finished(out: Path, *, resume: bool) -> Position | None:
-    """The position of a run that is complete; None when there is work to do. ValueError when the
-    file is there and nobody said --resume, or was not written by this command."""
+def finished(
+    out: Path, settings: Mapping[str, Any] | None = None, *, resume: bool
+) -> Position | None:
+    """The position of a run that is complete; None when there is work to do. settings: what is
+    asked now, None as long as no engine is there to tell them. ValueError when the file is there
+    and nobody said --resume, was not written by this command, or answers something else."""
     if not out.exists():
         return None
     if not resume:
@@ -191,7 +194,9 @@ def finished(out: Path, *, resume: bool) -> Position | None:
     table = read_summary(out).metadata.get(TABLE)
     if table is None:
         raise ValueError(f"{out} exists and was not written by diception bag: choose another --out")
-    shutil.rmtree(parts_folder(out), ignore_errors=True)  # killed between naming and tidying up
+    if settings is not None:
+        check_settings(out, json.loads(table["settings"]), settings)
+        shutil.rmtree(parts_folder(out), ignore_errors=True)  # killed before it could tidy up
     return Position(**json.loads(table["position"]))
 
 

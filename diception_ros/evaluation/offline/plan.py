@@ -35,6 +35,18 @@ LIVE_ONLY = (
 )
 """Parameters that say how to keep up with a camera (a bag waits), or that make an image's answer
 start from the last one's (here each can be answered alone, and anew)."""
+ASKED = (
+    "camera",
+    "camera_info",
+    "reference",
+    "prompts",
+    "node",
+    "keep_inputs",
+    "every",
+    "start",
+    "stop",
+)
+"""Fields of a plan that make it another job, beside its settings."""
 FORMS = {
     "reference": "reference:/TOPIC",
     "fixed": "fixed:SCALE[,SHIFT]",

@@ -7,7 +7,7 @@ import errno
 import re
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,9 +17,9 @@ from diception_ros.engine import Engine
 from diception_ros.evaluation.offline.channels import channels
 from diception_ros.evaluation.offline.frames import LABELS_TOPIC, Answer, Frames, label_info
 from diception_ros.evaluation.offline.output import Output, Position, finished, parts_folder
-from diception_ros.evaluation.offline.plan import Plan, Slice, parameters_from
+from diception_ros.evaluation.offline.plan import ASKED, Plan, Slice, parameters_from
 from diception_ros.evaluation.offline.poses import bag_transforms
-from diception_ros.evaluation.offline.sources import Bag, opened
+from diception_ros.evaluation.offline.sources import Bag, Raw, opened
 from diception_ros.evaluation.offline.timeline import Problem, shots
 from diception_ros.ros import loading
 from diception_ros.ros.incoming import Prompts
@@ -85,7 +85,7 @@ class Run:
         """ValueError for bags that have not what is asked (before anything is written),
         DiskFullError with what was kept."""
         plan = self._plan
-        done = finished(plan.out, resume=resume)
+        done = finished(plan.out, self.settings(), resume=resume)
         if done is not None:
             return summary_of(done)
         topics = channels(plan, self._engine.tasks)
@@ -101,7 +101,8 @@ class Run:
         """What two runs must share for their parts to be parts of one whole."""
         return {
             **self._plan.settings,
-            "bags": [str(path) for path in self._plan.bags],
+            **{name: getattr(self._plan, name) for name in ASKED},
+            "bags": [str(path.resolve()) for path in self._plan.bags],
             "device": self._engine.device_name,
             "batch": self.batch,
         }
@@ -156,7 +157,13 @@ class Run:
         except ValueError as error:
             self._report(str(path), 0, f"the bag is left out: {error}")
         output.advance(
-            replace(output.position, bag=part.bag + 1, images=0, problems=dict(self._problems))
+            replace(
+                output.position,
+                bag=part.bag + 1,
+                images=0,
+                problems=dict(self._problems),
+                state={},  # another bag is another drive: its scale begins anew
+            )
         )
 
     def _answer(
@@ -165,7 +172,9 @@ class Run:
         topics = self._plan.topics(bag)
         total = bag.topics[topics.camera].messages
         frames.info_topic = topics.camera_info
-        source = shots(bag, topics, self._plan.window(bag), self._report, part.first, part.last)
+        rest: list[Raw] = []
+        window = self._plan.window(bag)
+        source = shots(bag, topics, window, self._report, part.first, part.last, rest.extend)
         for number, answer in enumerate(frames.answers(source)):
             if not number and not part.first:
                 self._write_labels(output, answer)
@@ -185,6 +194,7 @@ class Run:
             )
             output.advance(position, whole=(number + 1) % self.batch == 0)
             self._on_progress(bag.path, answer.shot.number + 1, total)
+        _pass(output, rest)
 
     def _write_labels(self, output: Output, answer: Answer) -> None:
         """The classes, once a bag, as the node latches them."""
@@ -193,8 +203,7 @@ class Run:
             output.write(f"{self._plan.node}/{LABELS_TOPIC}", answer.shot.received, labels.data)
 
     def _write(self, output: Output, answer: Answer) -> None:
-        for raw in answer.shot.passed:
-            output.write(raw.topic, raw.received, raw.data)
+        _pass(output, answer.shot.passed)
         for message in answer.messages:
             output.write(f"{self._plan.node}/{message.topic}", answer.shot.received, message.data)
 
@@ -208,6 +217,12 @@ class Run:
 
 def _silent(*_: object) -> None:
     """What was said before the run was stopped."""
+
+
+def _pass(output: Output, messages: Iterable[Raw]) -> None:
+    """Inputs as they were recorded."""
+    for raw in messages:
+        output.write(raw.topic, raw.received, raw.data)
 
 
 def summary_of(position: Position) -> Summary:

@@ -4,10 +4,11 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from diception_ros.evaluation.offline.poses import STATIC
 from diception_ros.evaluation.offline.sources import Bag, Raw, Report, decode
 from diception_ros.ros.camera import CameraInfos, stamp_ns
 from diception_ros.ros.incoming import Prompts, read_prompts
@@ -49,6 +50,12 @@ class Window:
             raise ValueError(f"--every must be at least 1, got {self.every}")
         if self.start is not None and self.stop is not None and self.start >= self.stop:
             raise ValueError("--from must lie before --to")
+
+    @property
+    def reading(self) -> tuple[int | None, int | None]:
+        """A little more on both sides, for what belongs to the first and last image."""
+        start = None if self.start is None else self.start - SECOND
+        return start, None if self.stop is None else self.stop + LOOK_AHEAD
 
     def holds(self, received: int) -> bool:
         return (self.start is None or received >= self.start) and (
@@ -108,6 +115,13 @@ class _Beside:
         self.references.clear()
 
 
+Rest = Callable[[Iterable[Raw]], None]
+
+
+def _ignored(*_: object) -> None:
+    """Whoever asks for the bag's last images takes it."""
+
+
 def shots(
     bag: Bag,
     topics: Topics,
@@ -115,40 +129,43 @@ def shots(
     report: Report,
     first: int = 0,
     last: int | None = None,
+    rest: Rest = _ignored,
 ) -> Iterator[Shot]:
     """The images with first <= number < last (None: to the end), after a primer where there are
     earlier ones: exactly as they come when all are asked for, because all that comes before is read
     as well. An image waits LOOK_AHEAD for its info and reference; one that cannot be read comes
-    with message None, so that numbers have no gaps. report: what is found after the bag's last
-    image."""
-    for shot in _shots(bag, topics, window, report if last is None else _ignored, first):
+    with message None, so that numbers have no gaps. After the bag's last image report is told what
+    is found, and rest what is to be passed through."""
+    if last is not None:
+        report, rest = _ignored, _ignored
+    for shot in _shots(bag, topics, window, report, rest, first):
         if last is not None and shot.number >= last:
             return
         yield shot
 
 
-def _ignored(topic: str, time: int, cause: str) -> None:
-    """Whoever asks for the bag's last images says it."""
-
-
-def _shots(bag: Bag, topics: Topics, window: Window, report: Report, first: int) -> Iterator[Shot]:
+def _shots(
+    bag: Bag, topics: Topics, window: Window, report: Report, rest: Rest, first: int
+) -> Iterator[Shot]:
     beside, waiting, passed, problems = _Beside(), deque[_Waiting](), list[Raw](), list[Problem]()
     primer: _Waiting | None = None
 
     def keep(topic: str, time: int, cause: str) -> None:
         problems.append(Problem(topic, time, cause))
 
+    start = window.reading[0]
+    if start is not None:
+        passed += _latched(bag, topics, start, beside, keep)
     number, last_stamp = -1, 0
-    for raw in _read(bag, topics, window, keep):
+    for raw in bag.messages(topics.read, keep, *window.reading):
         while waiting and raw.received > waiting[0].raw.received + LOOK_AHEAD:
             yield _complete(waiting.popleft(), beside)
         if raw.topic != topics.camera:
             _store(beside, topics, raw, keep)
-        if not window.holds(raw.received):
-            continue
-        if raw.topic != topics.camera:
             if raw.topic in topics.inputs:
                 passed.append(raw)
+            continue
+        if not window.holds(raw.received):
             continue
         number += 1
         if number % window.every:
@@ -177,13 +194,31 @@ def _shots(bag: Bag, topics: Topics, window: Window, report: Report, first: int)
     yield from _flush(waiting, beside)
     for problem in problems:
         report(problem.topic, problem.time, problem.cause)
+    if number >= 0:  # what comes beside no image at all belongs to none
+        rest(passed)
 
 
-def _read(bag: Bag, topics: Topics, window: Window, report: Report) -> Iterator[Raw]:
-    """A little more than the window on both sides, for what belongs to its first and last image."""
-    start = None if window.start is None else window.start - SECOND
-    stop = None if window.stop is None else window.stop + LOOK_AHEAD
-    return bag.messages(topics.read, report, start, stop)
+def _latched(bag: Bag, topics: Topics, before: int, beside: _Beside, report: Report) -> list[Raw]:
+    """What was said before a time and still holds: stores the newest camera info and prompts, and
+    gives what of them, and of static transforms, is to be passed through at that time."""
+    found = list(bag.messages(topics.inputs & {STATIC}, report, None, before))
+    for topic in (topics.camera_info, topics.prompts):
+        found += _newest(bag, topics, topic, before, beside, report)
+    return [replace(raw, received=before) for raw in found if raw.topic in topics.inputs]
+
+
+def _newest(
+    bag: Bag, topics: Topics, topic: str, before: int, beside: _Beside, report: Report
+) -> list[Raw]:
+    """Stores the newest message of a topic that can be understood. Looks back in ever larger steps,
+    because to read a long bag from its beginning takes long."""
+    begin, step = bag.span[0], SECOND
+    while topic and before > begin:
+        for raw in reversed(list(bag.messages({topic}, report, before - step, before))):
+            if _store(beside, topics, raw, report):
+                return [raw]
+        before, step = before - step, 16 * step
+    return []
 
 
 def _flush(waiting: deque[_Waiting], beside: _Beside) -> Iterator[Shot]:
@@ -221,12 +256,13 @@ def _stamp(reference: Reference) -> int:
     return stamp_ns(reference.message.header)
 
 
-def _store(beside: _Beside, topics: Topics, raw: Raw, report: Report) -> None:
+def _store(beside: _Beside, topics: Topics, raw: Raw, report: Report) -> bool:
+    """Whether it could be understood."""
     if raw.topic not in (topics.camera_info, topics.reference, topics.prompts):
-        return
+        return False
     message = _decode(raw, report)
     if message is None:
-        return
+        return False
     if raw.topic == topics.camera_info:
         beside.infos.add(message)
     elif raw.topic == topics.reference:
@@ -236,6 +272,8 @@ def _store(beside: _Beside, topics: Topics, raw: Raw, report: Report) -> None:
             beside.prompts = _prompts(message, raw.topic)
         except ValueError as error:
             report(raw.topic, raw.received, str(error))
+            return False
+    return True
 
 
 def _prompts(message: Any, topic: str) -> Prompts | None:

@@ -94,15 +94,16 @@ def test_several_bags_and_a_worker_killed_in_the_middle(go, tmp_path):
 
 def test_a_scale_with_a_past_is_never_cut(go, tmp_path):
     types, bags = Types(), []
-    for begin in (0, 1000):
+    for begin, late in ((0, 0), (70, 9)):  # what comes late would show a past that is another's
         lines = camera_lines(types, 70, begin)
-        for number in range(begin, begin + 60):
+        for number in range(begin + late, begin + 60):
             depth = np.full((24, 32), 2.0 + number % 7, np.float32)
             depth[::2] *= 2
             image = types.image(stamp_of(number), depth, "32FC1")
             lines.append(Line(DEPTH, IMAGE, stamp_of(number) + 4_000_000, image))
         bags.append(write(tmp_path / f"bag{begin}", lines))
     scale = {"scale.source": "reference", "scale.max_residual": 10.0, "scale.smoothing": 0.5}
+    scale["scale.hold"] = 5.0
     options = {"values": scale, "reference": DEPTH}
     summary, _ = go(*bags, **options)
     straight, _ = go(*bags, here=True, out="straight.mcap", **options)
@@ -144,7 +145,11 @@ def test_a_stopped_run_goes_on(go, tmp_path, ray_here):
     go(bag, here=True, out="straight.mcap")
     same(tmp_path / "out.mcap", tmp_path / "straight.mcap")
     assert summary.answered == 150
-    assert go(bag, resume=True)[0] == summary
+    assert go(bag, resume=True)[0] == go(bag, resume=True, here=True)[0] == summary
+    with pytest.raises(
+        ValueError, match=r"out.mcap was written with other .* \(seed was None, is 3\)"
+    ):
+        go(bag, resume=True, values={"seed": 3})
 
 
 def test_begun_in_one_process_is_not_mixed_with_ray(go, tmp_path):

@@ -113,7 +113,7 @@ def test_metres_from_a_reference_with_its_camera_info(go, out, tmp_path):
     assert [m.header.stamp for m in found["/diception/depth/camera_info"]] == [
         m.header.stamp for m in found[CAMERA]
     ]
-    assert {CAMERA, INFO, DEPTH} <= set(found)
+    assert [len(found[topic]) for topic in (CAMERA, INFO, DEPTH)] == [3, 3, 3]
     assert bytes(found[CAMERA][2].data) == picture(2).tobytes()
 
 
@@ -174,6 +174,84 @@ def test_every_nth_and_from_to(go, out, tmp_path):
     assert summary.answered == 3
     at = [m.header.stamp.nanosec // PERIOD for m in messages(out)[DISPARITY]]
     assert at == [3, 5, 7]
+
+
+CLICK = "geometry_msgs/msg/PointStamped"
+CLICKED, MASK, DEPTH_OUT = "/clicked", "/diception/point/mask", "/diception/depth/image"
+WINDOW = {"values": {"tasks": ["depth", "point"], "scale.source": "fixed"}, "prompts": CLICKED}
+
+
+def said_once(types, count):
+    """Images, one camera info and a click before all of them, and a click that is cut off."""
+    click = types(CLICK, types.header(stamp_of(0)), types("geometry_msgs/msg/Point", 9.0, 9.0, 0.0))
+    info = types.info(stamp_of(0))
+    cut = bytes(types.store.serialize_cdr(click, CLICK))[:20]
+    yield from (line for line in camera_lines(types, count) if line.topic == CAMERA)
+    yield Line(INFO, "sensor_msgs/msg/CameraInfo", stamp_of(0), info)
+    yield Line(CLICKED, CLICK, stamp_of(0), click)
+    yield Line(CLICKED, CLICK, stamp_of(3), cut)
+
+
+@pytest.mark.parametrize("kind", ["mcap", "sqlite3"])
+@pytest.mark.parametrize("start", [0.5, 2.0, 2.5])
+def test_what_was_said_before_the_window_still_holds(go, out, tmp_path, kind, start):
+    bag = write(tmp_path / "bag", list(said_once(Types(), 30)), kind)
+    go(bag, out="whole.mcap", **WINDOW)
+    summary, problems = go(bag, start=start, **WINDOW)
+    whole, found = read(tmp_path / "whole.mcap"), read(out)
+    asked = 30 - round(10 * start)
+    assert (summary.answered, len(found[MASK]), len(found[DEPTH_OUT])) == (asked, asked, asked)
+    for topic in whole.keys() - {REPORT}:
+        assert found[topic] == whole[topic][-asked:]
+    ((topic, time, cause),) = [(one.topic, one.time, one.cause) for one in problems]
+    assert (topic, time) == (CLICKED, stamp_of(3))
+    assert cause.startswith(f"damaged {CLICK}")
+
+
+def moving(types, count):
+    """TF: 10 Hz of odom, received 2 ms behind the camera info; where the camera is mounted."""
+    kind, straight = "tf2_msgs/msg/TFMessage", (0.0, 0.0, 0.0, 1.0)
+    mounted = types.transforms("base", "optical", (0.0, 0.0, 1.0), straight)
+    yield Line("/tf_static", kind, stamp_of(0), mounted)
+    for number in range(count):
+        at = stamp_of(number)
+        pose = types.transforms("odom", "base", (number, 0.0, 0.0), straight, at)
+        yield Line("/tf", kind, at + 8_000_000, pose)
+
+
+def test_all_that_comes_with_the_images_is_copied(go, out, tmp_path):
+    types = Types()
+    bag = write(tmp_path / "bag", [*camera_lines(types, 5), *moving(types, 7)])
+    go(bag, keep_inputs=True)
+    whole, found = read(bag), read(out)
+    assert {topic: found[topic] for topic in whole} == whole
+
+
+def test_a_copy_of_a_window_plays_by_itself(go, out, tmp_path):
+    types = Types()
+    lines = [*said_once(types, 40), *moving(types, 40)]
+    lines += [reference(types, number) for number in range(40)]
+    bag = write(tmp_path / "bag", lines)
+    # the last image comes half a millisecond before the end, its pose behind it
+    go(bag, start=2.0, stop=3.0055, keep_inputs=True, **WINDOW)
+    found = read(out)
+    assert [at for at, _ in found[CAMERA]] == [stamp_of(i) + 5_000_000 for i in range(20, 31)]
+    begin = stamp_of(10)  # a second earlier, for what belongs to the first image
+    for topic in ("/tf_static", INFO, CLICKED):
+        assert found[topic] == [(begin, read(bag)[topic][0][1])]
+    assert [at for at, _ in found["/tf"]] == [stamp_of(i) + 8_000_000 for i in range(10, 32)]
+    go(out, out="again.mcap", camera=CAMERA, **WINDOW)
+    again = read(tmp_path / "again.mcap")
+    assert len(again[MASK]) == len(again[DEPTH_OUT]) == 11
+    for topic in again.keys() - {REPORT}:
+        assert again[topic] == found[topic]
+
+
+def test_of_a_bag_without_an_image_in_the_window_nothing_is_copied(go, out, tmp_path):
+    types = Types()
+    lines = [*camera_lines(types, 5), *moving(types, 30)]
+    go(write(tmp_path / "bag", lines), start=2.0, keep_inputs=True)
+    assert read(out) == {}
 
 
 def test_bad_messages_are_left_out_and_counted(go, out, tmp_path):
@@ -237,16 +315,45 @@ def killer(stop):
     return kill
 
 
+def test_the_next_bag_knows_nothing_of_the_scale_of_the_one_before(go, out, tmp_path):
+    """Two drives, the second with another scale and a reference that is late."""
+    types, bags = Types(), []
+    for first, begin, scale in ((0, 0, 0.5), (8, 13, 5.0)):
+        lines = camera_lines(types, 8, first)
+        go(write(tmp_path / f"plain{first}", lines), out=f"plain{first}.mcap")
+        plain = messages(tmp_path / f"plain{first}.mcap")[DISPARITY]
+        for number, message in list(enumerate(plain, first))[begin - first :]:
+            metres = 1 / (scale * image_array(message) + 0.25 * scale)
+            image = types.image(stamp_of(number), metres.astype(np.float32), "32FC1")
+            lines.append(Line(DEPTH, IMAGE, stamp_of(number) + 4_000_000, image))
+        bags.append(write(tmp_path / f"bag{first}", lines))
+    values = {"scale.source": "reference", "scale.smoothing": 0.8, "scale.hold": 5.0}
+    options = {"values": values, "reference": DEPTH}
+    go(*bags, **options)
+    found = read(out)
+    first, second = (go(bag, out=f"{bag.name}.mcap", **options)[0] for bag in bags)
+    assert (first.answered, second.answered) == (8, 8)
+    first, second = (read(tmp_path / f"{bag.name}.mcap") for bag in bags)
+    assert len(second[DEPTH_OUT]) == 5  # from 11 on: a reference may come 0.2 s after its image
+    for topic in found.keys() - {REPORT}:
+        assert found[topic] == first[topic] + second[topic]
+
+
 def test_a_killed_run_goes_on_and_writes_nothing_twice(go, out, tmp_path, monkeypatch):
     types = Types()
     lines = camera_lines(types, 12) + [reference(types, n) for n in range(5)]
-    bags = [tmp_path / "looped", write(tmp_path / "plain", lines)]
+    later = camera_lines(types, 12, 12) + [reference(types, n) for n in range(18, 23)]
+    bags = [tmp_path / "looped", write(tmp_path / "later", later)]
     late = types.image(stamp_of(2), picture(2))
     write(bags[0], [*lines, Line(CAMERA, IMAGE, stamp_of(3) + 7_000_000, late)])
     # smoothing: the scale of an image depends on all before it, so its past must survive the kill
     values = {"scale.source": "reference", "scale.max_residual": 10.0, "scale.smoothing": 0.5}
     options = {"values": values, "reference": DEPTH}
     straight, _ = go(*bags, out="straight.mcap", **options)
+    for bag in bags:  # the first is no past of the second
+        go(bag, out=f"{bag.name}.mcap", **options)
+    apart = [one for bag in bags for one in read(tmp_path / f"{bag.name}.mcap")[DEPTH_OUT]]
+    assert sorted(read(tmp_path / "straight.mcap")[DEPTH_OUT]) == sorted(apart)
 
     monkeypatch.setattr(output, "PART_SECONDS", 0.0)  # a part an image
     before = 0
@@ -265,6 +372,21 @@ def test_a_killed_run_goes_on_and_writes_nothing_twice(go, out, tmp_path, monkey
     assert again == summary
 
 
+def test_a_run_killed_behind_the_last_image_goes_on_with_what_is_left(
+    go, out, tmp_path, monkeypatch
+):
+    types = Types()
+    bag = write(tmp_path / "bag", [*camera_lines(types, 5), *moving(types, 7)])
+    go(bag, out="straight.mcap", keep_inputs=True)
+    monkeypatch.setattr(output, "PART_SECONDS", 0.0)
+    with pytest.raises(Killed):
+        go(bag, on_progress=killer(5), keep_inputs=True)
+    assert len(list(tmp_path.glob("out.mcap.parts/*.mcap"))) == 5
+    go(bag, resume=True, keep_inputs=True)
+    same(out, tmp_path / "straight.mcap")
+    assert len(read(out)["/tf"]) == 7
+
+
 def test_a_run_is_not_mixed_with_another(go, out, tmp_path, monkeypatch):
     bag = write(tmp_path / "bag", camera_lines(Types(), 3))
 
@@ -278,6 +400,38 @@ def test_a_run_is_not_mixed_with_another(go, out, tmp_path, monkeypatch):
     go(bag, resume=True)
     with pytest.raises(ValueError, match=r"out.mcap exists: choose another --out"):
         go(bag)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"values": {"tasks": ["normal"]}}, r"tasks was \['depth'\], is \['normal'\]"),
+        ({"values": {"seed": 5}}, r"seed was None, is 5"),
+        ({"bag": "other"}, r"bags was \['.*/bag'\], is \['.*/other'\]"),
+        ({"start": 0.5}, r"start was None, is 0\.5"),
+        ({"every": 2}, r"every was 1, is 2"),
+        ({"keep_inputs": True}, r"keep_inputs was False, is True"),
+        ({"batch": 2}, r"batch was 1, is 2"),
+    ],
+)
+@pytest.mark.parametrize("complete", [True, False])
+def test_another_job_is_not_taken_for_done(
+    go, out, tmp_path, monkeypatch, complete, options, words
+):
+    write(tmp_path / "other", camera_lines(Types(), 4))
+    bag, options = write(tmp_path / "bag", camera_lines(Types(), 3)), dict(options)
+    monkeypatch.setattr(output, "PART_SECONDS", 0.0)
+    if complete:
+        done, _ = go(bag)
+    else:
+        with pytest.raises(Killed):
+            go(bag, on_progress=killer(2))
+    with pytest.raises(ValueError, match=rf"was written with other settings \({words}\): give the"):
+        go(tmp_path / options.pop("bag", "bag"), resume=True, **options)
+    monkeypatch.chdir(tmp_path)
+    summary, _ = go(bag.relative_to(tmp_path), resume=True)  # the same bag by another name
+    assert (summary.answered, len(read(out)[DISPARITY])) == (3, 3)
+    assert not complete or summary == done
 
 
 def test_a_full_disk_is_one_line_and_nothing_written_is_lost(go, out, tmp_path, monkeypatch):

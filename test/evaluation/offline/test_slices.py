@@ -60,12 +60,23 @@ def run_of(plan, engine, problems):
 
 
 @pytest.mark.parametrize(
-    ("every", "cuts"), [(1, range(1, 40)), (1, (1, 2)), (1, (12, 13, 17)), (2, (4, 20)), (3, (12,))]
+    ("every", "cuts", "window"),
+    [
+        (1, range(1, 40), (None, None)),
+        (1, (1, 2), (None, None)),
+        (1, (12, 13, 17), (None, None)),
+        (2, (4, 20), (None, None)),
+        (3, (12,), (None, None)),
+        (1, (1, 12, 24), (1.25, 3.6055)),
+        (1, (4, 20), (1.25, None)),
+        (2, (4, 20), (0.25, None)),
+    ],
 )
-def test_slices_put_together_are_the_whole(engine, tmp_path, every, cuts):
+def test_slices_put_together_are_the_whole(engine, tmp_path, every, cuts, window):
     bag = nasty(tmp_path / "bag")
     values = {"tasks": ["depth", "point"], "scale.source": "fixed", "categories": ["chair"]}
     more = {"prompts": "/clicked", "keep_inputs": True, "every": every}
+    more["start"], more["stop"] = window
     plan = Plan((bag,), tmp_path / "out.mcap", parameters_from(values), **more)
     told, found = [], []
     whole = run_of(plan, engine, told)()
@@ -119,5 +130,5 @@ def test_parts_end_with_whole_batches(engine, tmp_path, monkeypatch):
     position = run_of(plan, engine, []).slice(Slice(0), out)
     counts = [len(read(part).get(REPORT, ())) for part in parts_in(out.folder)]
     assert counts == [4, 4, 2]
-    assert position == Position(1, 0, 10, 10, {}, position.state, position.seconds)
+    assert position == Position(1, 0, 10, 10, {}, {}, position.seconds)
     assert DEPTH not in read(parts_in(out.folder)[0])
