@@ -4,6 +4,9 @@
 The other launch files include this one, so they take its arguments, too.
 """
 
+from pathlib import Path
+
+import yaml
 from ament_index_python.packages import PackageNotFoundError, get_package_prefix
 from launch.actions import DeclareLaunchArgument, LogInfo, OpaqueFunction
 from launch.conditions import IfCondition
@@ -154,9 +157,21 @@ def remappings(context: LaunchContext, cameras: list[str]) -> list[tuple[str, st
     return found
 
 
+def cameras_in(file: Path, node: str) -> list[str]:
+    """Names of the cameras that a parameter file gives the node of this name, in any namespace."""
+    found: list[str] = []
+    for section, content in (yaml.safe_load(file.read_text()) or {}).items():
+        if section.rpartition("/")[2] in (node, "*", "**"):
+            parameters = (content or {}).get("ros__parameters") or {}
+            found = parameters.get("cameras", found)
+    return [camera for camera in found if camera]
+
+
 def node(context: LaunchContext) -> list[Node]:
     names = LaunchConfiguration("cameras").perform(context).split(",")
     cameras = [name.strip() for name in names if name.strip()]
+    file = Path(LaunchConfiguration("params_file").perform(context))
+    named = cameras or cameras_in(file, LaunchConfiguration("name").perform(context))
     parameters = {
         name: ParameterValue(LaunchConfiguration(name), value_type=kind)
         for name, kind in PARAMETERS.items()
@@ -174,7 +189,7 @@ def node(context: LaunchContext) -> list[Node]:
             LaunchConfiguration("params_file"),
             {**parameters, **({"cameras": cameras} if cameras else {})},
         ],
-        remappings=remappings(context, cameras),
+        remappings=remappings(context, named),
         arguments=["--ros-args", "--log-level", LaunchConfiguration("log_level")],
     )
     return [started]

@@ -17,8 +17,9 @@ SHARE = FindPackageShare("diception_ros")
 ARGUMENTS = (
     DeclareLaunchArgument(
         "cameras",
-        default_value="front,left,right",
-        description="Names of the cameras, separated by commas; they come before every topic.",
+        default_value="",
+        description="Names of the cameras, separated by commas; they come before every topic; "
+        "empty: as params_file says.",
     ),
     DeclareLaunchArgument(
         "params_file",

@@ -84,6 +84,12 @@ def resized(info: Any, header: Any, width: int, height: int) -> Any:
     return result
 
 
+def is_bent(info: Any, image_topic: str) -> bool:
+    """Whether the lens bends straight lines in these images, as far as can be told: a rectified
+    image comes with the D of the raw one (image_proc), so that only its name tells them apart."""
+    return any(info.d) and "rect" not in image_topic
+
+
 def intrinsics(info: Any, width: int, height: int) -> Intrinsics:
     """Intrinsics in pixels of an image of this size. P is used, as by depth_image_proc, or K where
     P is empty. ValueError for a zero focal length (an uncalibrated camera)."""

@@ -60,21 +60,22 @@ class LargeInput:
         return qos.all_reliable(self._node, self._name)
 
     def _subscribe(self) -> Any:
-        return self._node.create_subscription(
-            self._kind,
-            self._topic,
-            self._callback,
-            qos.sensor(self.reliable),
-            qos_overriding_options=qos.overrides_but_reliability(),
-            event_callbacks=qos.subscription_events(
-                self._name, self._warn, adapts=self._wanted == qos.AUTO
-            ),
-        )
+        adapts = self._wanted == qos.AUTO
+        with qos.named(self._name):
+            return self._node.create_subscription(
+                self._kind,
+                self._topic,
+                self._callback,
+                qos.sensor(self.reliable),
+                qos_overriding_options=qos.overrides_but_reliability(),
+                event_callbacks=qos.subscription_events(self._name, self._warn, adapts),
+            )
 
 
 class Inputs:
     """Subscribes on construction. Callbacks only store; the worker thread reads the newest.
-    prefix: before the topics of a camera with a name, for example "front/"."""
+    prefix: before the topics of a camera with a name, for example "front/". ValueError for a wrong
+    QoS override."""
 
     def __init__(
         self,
@@ -93,18 +94,12 @@ class Inputs:
         image = str(node.resolve_topic_name(f"{prefix}image"))
         self.image_topic = f"{image}/compressed" if transport == "compressed" else image
         self.info_topic = info_topic(node, image, prefix)
-        kind = CompressedImage if transport == "compressed" else Image
-        self._large = [LargeInput(node, self.image_topic, kind, self._image, warn)]
-        self._subscribe(self.info_topic, CameraInfo, self.camera_infos.add, qos.sensor())
-        for topic, kind in (("reference/depth", Image), ("reference/points", PointCloud2)):
-            name = str(node.resolve_topic_name(f"{prefix}{topic}"))
-            store = self._store_reference(name)
-            self._large.append(LargeInput(node, f"{prefix}{topic}", kind, store, warn))
-        self._subscribe(
-            f"{prefix}point_prompts", interfaces.PointPrompts, self._point_prompts, qos.prompts()
-        )
-        self._subscribe(f"{prefix}point_click", PointStamped, self._click, qos.prompts())
-        self._subscribe(f"{prefix}clicked_point", PointStamped, self._click_in_space, qos.prompts())
+        self._large: list[LargeInput] = []
+        try:
+            self._subscribe_all(CompressedImage if transport == "compressed" else Image)
+        except Exception:  # what there is already would go on receiving
+            self.destroy()
+            raise
 
     def adapt(self) -> None:
         """Follows the publishers' reliability; for the executor's thread, now and then."""
@@ -119,10 +114,26 @@ class Inputs:
             self._node.destroy_subscription(subscription)
         self._subscriptions.clear()
 
+    def _subscribe_all(self, image: Any) -> None:
+        prefix = self._prefix
+        self._subscribe_large(self.image_topic, image, self._image)
+        self._subscribe(self.info_topic, CameraInfo, self.camera_infos.add, qos.sensor())
+        for topic, kind in (("reference/depth", Image), ("reference/points", PointCloud2)):
+            name = str(self._node.resolve_topic_name(f"{prefix}{topic}"))
+            self._subscribe_large(f"{prefix}{topic}", kind, self._store_reference(name))
+        self._subscribe(
+            f"{prefix}point_prompts", interfaces.PointPrompts, self._point_prompts, qos.prompts()
+        )
+        self._subscribe(f"{prefix}point_click", PointStamped, self._click, qos.prompts())
+        self._subscribe(f"{prefix}clicked_point", PointStamped, self._click_in_space, qos.prompts())
+
+    def _subscribe_large(self, topic: str, kind: Any, callback: Callable[[Any], None]) -> None:
+        self._large.append(LargeInput(self._node, topic, kind, callback, self._warn))
+
     def _subscribe(self, topic: str, kind: Any, callback: Any, profile: Any) -> None:
         name = str(self._node.resolve_topic_name(topic))
-        self._subscriptions.append(
-            self._node.create_subscription(
+        with qos.named(name):
+            subscription = self._node.create_subscription(
                 kind,
                 topic,
                 callback,
@@ -130,7 +141,7 @@ class Inputs:
                 qos_overriding_options=qos.overrides(),
                 event_callbacks=qos.subscription_events(name, self._warn),
             )
-        )
+        self._subscriptions.append(subscription)
 
     def _image(self, message: Any) -> None:
         self._on_image(Incoming(self.image_topic, message, time.monotonic()))

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
 from collections import defaultdict
 from collections.abc import Callable, Sequence
@@ -15,6 +16,7 @@ if __name__ == "__main__":  # as launch/diception_node does; see main
 
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
+from lifecycle_msgs.srv import ChangeState
 from rclpy.clock import Clock, ClockType
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
@@ -31,11 +33,13 @@ from diception_ros.ros.parameters import (
     is_per_camera,
     specs,
 )
+from diception_ros.ros.publishers import RCLError
 from diception_ros.ros.session import Session
 from diception_ros.ros.spec import CONFIGURE, Spec
 from diception_ros.ros.stream import Notes
+from diception_ros.ros.transforms import Transforms
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger("diception_ros.ros.node")  # also where this is __main__
 EXIT_PATIENCE = 10.0
 """Seconds that a frame in work may take when the process ends."""
 NOTICE = 0.2
@@ -60,13 +64,37 @@ def logged(transition: Transition) -> Transition:
     return run
 
 
+def refusing(change: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+    """The lifecycle service that says no to a transition which the state does not have, as rclcpp's
+    and Kilted's do: Jazzy's rclpy raises, and the process ends without an answer."""
+
+    @wraps(change)
+    def answer(request: Any, response: Any) -> Any:
+        try:
+            return change(request, response)
+        except RCLError as error:
+            asked = request.transition.label or request.transition.id
+            logger.error("transition %s is refused: %s", asked, error)
+            response.success = False
+            return response
+
+    return answer
+
+
 class DiceptionNode(LifecycleNode):  # type: ignore[misc]  # rclpy is not typed
     """Declares the parameters, follows the lifecycle, reports its health once a second."""
 
     def __init__(self, name: str = "diception", **options: Any) -> None:
         super().__init__(name, **options)
+        for service in self.services:
+            if service.srv_type is ChangeState:
+                service.callback = refusing(service.callback)
         self._log_bridge = bridge(self.get_logger())  # type: ignore[no-untyped-call]
         self._session: Session | None = None
+        self._ended: list[Session] = []
+        self.at_work = False
+        """Whether, once destroyed, something of it still computes."""
+        self._find_pose = Transforms(self)
         self._bond: Bond | None = None
         self._cause = ""
         self._notes: dict[str, Notes] = defaultdict(lambda: Notes(logger.warning))
@@ -93,12 +121,12 @@ class DiceptionNode(LifecycleNode):  # type: ignore[misc]  # rclpy is not typed
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         try:
             found, parameters = self._plan()
+            for notes in self._notes.values():
+                notes.complain.clear()
+            self._session = Session(self, parameters, found, self._notes, self._find_pose)
         except ValueError as error:
             return self._fail("configure", str(error))
         self._cause = ""
-        for notes in self._notes.values():
-            notes.complain.clear()
-        self._session = Session(self, parameters, found, self._notes)
         logger.info(
             "configured: %s from %s, tasks %s",
             found.info.name,
@@ -114,6 +142,7 @@ class DiceptionNode(LifecycleNode):  # type: ignore[misc]  # rclpy is not typed
             self._session.activate()
         except (RuntimeError, ValueError) as error:
             return self._fail("activate", str(error))
+        self._cause = ""
         if self._session.settings.bond:
             self._bond = Bond(self)
         return SUCCESS
@@ -140,10 +169,10 @@ class DiceptionNode(LifecycleNode):  # type: ignore[misc]  # rclpy is not typed
         return SUCCESS
 
     def destroy_node(self) -> None:
-        session = self._session
         self._close_session()
         # A thread inside torch when the interpreter ends would bring the process down with a crash.
-        if session is not None and not session.join(EXIT_PATIENCE):
+        self.at_work = bool([one for one in self._ended if not one.join(EXIT_PATIENCE)])
+        if self.at_work:
             logger.warning("the work in hand did not end within %g s", EXIT_PATIENCE)
         unbridge(self._log_bridge)
         super().destroy_node()  # type: ignore[no-untyped-call]
@@ -155,8 +184,11 @@ class DiceptionNode(LifecycleNode):  # type: ignore[misc]  # rclpy is not typed
 
     def _close_session(self) -> None:
         self._release_bond()
+        self._cause = ""
         if self._session is not None:
             self._session.close()
+            # What it has in work goes on: a load of before, for example, or a frame.
+            self._ended = [one for one in self._ended if not one.join(0)] + [self._session]
             self._session = None
 
     def _fail(self, transition: str, cause: str) -> TransitionCallbackReturn:
@@ -225,7 +257,10 @@ class DiceptionNode(LifecycleNode):  # type: ignore[misc]  # rclpy is not typed
         adapters = declare.read(self, self._declared).adapters
         if "adapters" in named and adapters != session.settings.adapters:
             self._change_adapters(session, adapters)
-        session.apply(session.plan.resolve(declare.read(self, self._declared)))
+        try:
+            session.apply(session.plan.resolve(declare.read(self, self._declared)))
+        except ValueError as error:  # a wrong QoS override of a topic that comes only now
+            logger.error("%s", error)
 
     def _change_adapters(self, session: Session, adapters: Sequence[str]) -> None:
         try:
@@ -237,8 +272,10 @@ class DiceptionNode(LifecycleNode):  # type: ignore[misc]  # rclpy is not typed
 
     def _state(self) -> tuple[str, str]:
         session = self._session
+        if self._cause:
+            return "error", self._cause
         if session is None:
-            return ("error", self._cause) if self._cause else ("unconfigured", "")
+            return "unconfigured", ""
         if session.loading.state != "ready":
             return session.loading.state, session.loading.cause
         return ("ready", "") if session.active else ("inactive", "")
@@ -293,6 +330,8 @@ def main(args: list[str] | None = None) -> None:
         node.destroy_node()
         executor.shutdown()
         rclpy.try_shutdown()
+    if node.at_work:
+        os._exit(0)  # past the interpreter's end, see destroy_node
 
 
 if __name__ == "__main__":

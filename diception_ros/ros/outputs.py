@@ -239,13 +239,18 @@ def user_outputs(task: Task) -> tuple[Output, ...]:
     return (Output(f"{name}/{leaf}", IMAGE, names, build), colour)
 
 
+def cloud_tasks(parameters: NodeParameters) -> tuple[str, ...]:
+    """The tasks whose answers a cloud is made of."""
+    beside = (("normal", parameters.cloud.normals), ("semantic", parameters.cloud.label))
+    return ("depth", *(task for task, is_asked in beside if is_asked))
+
+
 def needed_tasks(wanted: Sequence[Output], parameters: NodeParameters) -> tuple[str, ...]:
     """The tasks that these topics ask for, in the order of the parameter `tasks`."""
     needed = {task for output in wanted for task in output.tasks}
     topics = {output.topic for output in wanted}
     if "points" in topics:
-        needed |= {"normal"} if parameters.cloud.normals else set()
-        needed |= {"semantic"} if parameters.cloud.label else set()
+        needed |= set(cloud_tasks(parameters))
     # Instances and keypoints carry positions where there are metres.
     if parameters.metric and topics & {"instances", "pose/keypoints"}:
         needed.add("depth")

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -37,8 +38,6 @@ def check_together(parameters: NodeParameters) -> None:
             f"min_depth {parameters.min_depth:g} m must be less than max_depth "
             f"{parameters.max_depth:g} m"
         )
-    if (parameters.output.width == 0) != (parameters.output.height == 0):
-        raise ValueError("output.width and output.height must be both 0 or both given")
     if parameters.scale.source == "fixed" and parameters.scale.fixed.scale <= 0:
         raise ValueError("scale.source fixed needs scale.fixed.scale > 0 (1/m)")
     if parameters.scale.source != "none" and not parameters.offers("depth"):
@@ -78,7 +77,8 @@ def _check_cloud(parameters: NodeParameters) -> None:
 
 
 def _check_pose(pose: Sequence[float]) -> None:
-    if len(pose) != 7 or abs(sum(part * part for part in pose[3:]) - 1) > 1e-3:
+    finite = all(math.isfinite(part) for part in pose)
+    if len(pose) != 7 or not finite or abs(sum(part * part for part in pose[3:]) - 1) > 1e-3:
         raise ValueError(
             "scale.reference.extrinsics must be x y z and a unit quaternion qx qy qz qw, "
             f"got {list(pose)}"

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from diception_ros.ros.spec import parameter
 
+MAX_SIDE = 8192
 SCALE_SOURCES = ("none", "fixed", "reference", "ground_plane")
 
 
@@ -30,14 +31,26 @@ class TaskParameters:
 class OutputParameters:
     width: int = parameter(
         0,
-        "Width of every output and of the camera info; 0 keeps the input's. Nav2's semantic layer "
-        "works best near 400.",
+        "Width of every output and of the camera info; 0 keeps the input's, or its proportions "
+        "where the height is given. Nav2's semantic layer works best near 400.",
         unit="px",
-        bounds=(0, 8192),
+        bounds=(0, MAX_SIDE),
     )
     height: int = parameter(
-        0, "Height of every output; 0 keeps the input's.", unit="px", bounds=(0, 8192)
+        0,
+        "Height of every output; 0 keeps the input's, or its proportions where the width is given.",
+        unit="px",
+        bounds=(0, MAX_SIDE),
     )
+
+    def size(self, width: int, height: int) -> tuple[int, int]:
+        """(width, height) in pixels of the outputs of an input of this size. One that is given
+        alone takes the other along: ros2 param set changes one at a time."""
+        if not self.width and not self.height:
+            return width, height
+        along = round(width * self.height / height), round(height * self.width / width)
+        wide, high = (min(max(1, side), MAX_SIDE) for side in along)
+        return self.width or wide, self.height or high
 
 
 @dataclass(frozen=True)

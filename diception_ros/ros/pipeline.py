@@ -31,13 +31,16 @@ PICTURE = "image_color"
 
 class Pipeline:
     """Handles the frames of one camera; keeps its scale from one to the next. One thread may
-    prepare the next frame while another one finishes the last."""
+    prepare the next frame while another one finishes the last. Publishes in that opening of the
+    gate in which it was made."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
         self._preparation = Preparation(context)
         self.scale = ScaleTracker(context.find_pose)
         self._finished_epoch = 0
+        with context.gate.held() as opening:
+            self._opening = opening
 
     @property
     def epoch(self) -> int:
@@ -117,12 +120,12 @@ class Pipeline:
     def _publish(self, answers: Answers, wanted: Sequence[Output], clock: Stages) -> bool:
         """Builds and publishes one output after the other, so that subscribers take the first while
         the next is made; pictures for people after the data that the robot waits for. False if the
-        node was deactivated."""
+        node was deactivated, even if it is active again."""
         context = self._context
         for output in sorted(wanted, key=lambda output: output.topic.endswith(PICTURE)):
             messages = self._build(output, answers, clock)
-            with context.gate.held() as is_open:
-                if not is_open:
+            with context.gate.held() as opening:
+                if opening != self._opening:
                     return False
                 context.publishers.publish(output, messages)
         return True
@@ -156,6 +159,6 @@ class Pipeline:
             graph=outcome.graph,
             dropped=context.statistics.dropped_since_report(),
         )
-        with context.gate.held() as is_open:
-            if is_open:
+        with context.gate.held() as opening:
+            if opening == self._opening:
                 context.publishers.publish_report(message)

@@ -6,17 +6,17 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
 
 from diception_ros.engine import Engine
 from diception_ros.ros.answers import Frame
-from diception_ros.ros.camera import intrinsics, resized, stamp_ns
+from diception_ros.ros.camera import intrinsics, is_bent, resized, stamp_ns
 from diception_ros.ros.images import to_rgb
-from diception_ros.ros.incoming import Incoming
-from diception_ros.ros.outputs import Output, needed_tasks
+from diception_ros.ros.incoming import Incoming, Prompts
+from diception_ros.ros.outputs import Output, cloud_tasks, needed_tasks
 from diception_ros.ros.parameters import NodeParameters
 from diception_ros.ros.requests import Placed, pointed, requests_for, seen
 from diception_ros.ros.stages import Stages
@@ -35,7 +35,8 @@ CLOUD = "points"
 @dataclass(frozen=True)
 class Context:
     """What a pipeline works with. now_ns gives the node's clock (simulated or not) in nanoseconds;
-    say logs for people."""
+    say logs for people; hint complains of what is no fault of a frame, of which a bag's answers
+    keep no count."""
 
     engine: Engine
     inputs: Inputs
@@ -46,6 +47,7 @@ class Context:
     find_pose: FindPose
     now_ns: Callable[[], int]
     say: Callable[[str], None]
+    hint: Callable[[str, str], None] = lambda topic, cause: None
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,7 @@ class Preparation:
         self.epoch = 0
         self._last_stamp = 0
         self._last_format: tuple[object, ...] = ()
+        self._lens_named = False
 
     def prepare(self, incoming: Incoming, parameters: NodeParameters) -> Asked | None:
         """What to ask about one image; None, and counted why, when nothing is to be asked."""
@@ -116,7 +119,8 @@ class Preparation:
         placed = tuple(self._requests(due, frame, parameters))
         if not placed:
             return None
-        return Asked(frame, due, tuple(possible), placed, parameters, clock, self.epoch)
+        answered = tuple(dict.fromkeys(item.request.task for item in placed))
+        return Asked(frame, answered, tuple(possible), placed, parameters, clock, self.epoch)
 
     def _notice_changes(self, incoming: Incoming) -> None:
         """Time that jumps back (a bag in a loop) and a new size, encoding or frame id."""
@@ -157,16 +161,21 @@ class Preparation:
     def _due(
         self, wanted: Sequence[Output], parameters: NodeParameters
     ) -> tuple[list[str], list[Output]]:
-        """The tasks to compute now and the outputs left, by the rates of tasks and cloud."""
-        cloud_due = self._limiters[CLOUD].due(parameters.cloud.max_rate)
+        """The tasks to compute now and the outputs left, by the rates of tasks and cloud. A cloud
+        waits for all its tasks, so that one has the fields of the next."""
+        cloud_due = self._limiters[CLOUD].due(parameters.cloud.max_rate) and all(
+            self._is_due(task, parameters) for task in cloud_tasks(parameters)
+        )
         left = [output for output in wanted if output.topic != CLOUD or cloud_due]
         tasks = [
             task
             for task in needed_tasks(left, parameters)
-            if self._limiters[f"{task}."].due(parameters.of_task(task).max_rate)
-            and self._can_ask(task, parameters)
+            if self._is_due(task, parameters) and self._can_ask(task, parameters)
         ]
         return tasks, left
+
+    def _is_due(self, task: str, parameters: NodeParameters) -> bool:
+        return self._limiters[f"{task}."].due(parameters.of_task(task).max_rate)
 
     def _can_ask(self, task: str, parameters: NodeParameters) -> bool:
         kind = self._context.engine.tasks[task]
@@ -187,7 +196,7 @@ class Preparation:
         """The decoded image at the published size, with its camera where metres are wanted."""
         rgb = to_rgb(incoming.message, incoming.topic)
         height, width = rgb.shape[:2]
-        size = (parameters.output.width or width, parameters.output.height or height)
+        size = parameters.output.size(width, height)
         if size != (width, height):
             shrinks = size[0] < width
             how = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
@@ -197,9 +206,9 @@ class Preparation:
         frame = Frame(
             incoming.message.header, rgb, (width, height), references=references, prompts=prompts
         )
-        return self._with_camera(frame) if parameters.metric else frame
+        return self._with_camera(frame, incoming.topic) if parameters.metric else frame
 
-    def _with_camera(self, frame: Frame) -> Frame:
+    def _with_camera(self, frame: Frame, topic: str) -> Frame:
         inputs, complain = self._context.inputs, self._context.complain
         info = inputs.camera_infos.find(frame.header)
         if info is None:
@@ -209,6 +218,7 @@ class Preparation:
                 "published beside the image",
             )
             return frame
+        self._check_lens(info, topic)
         height, width = frame.rgb.shape[:2]
         try:
             return replace(
@@ -219,6 +229,16 @@ class Preparation:
         except ValueError as error:
             complain(inputs.info_topic, f"{error}; there are no metric outputs")
             return frame
+
+    def _check_lens(self, info: Any, topic: str) -> None:
+        """Once only: a rectified image may have any name, and a robot may do with bent metres."""
+        if not self._lens_named and is_bent(info, topic):
+            self._lens_named = True
+            self._context.hint(
+                self._context.inputs.info_topic,
+                f"the lens is distorted (D is not 0) and {topic} seems not to be rectified, so "
+                "positions are bent; for metres take the image_rect of image_proc",
+            )
 
     def _with_click(self, frame: Frame) -> Frame:
         """A click in space, if there is one, as the pixel where this frame shows it."""
@@ -246,9 +266,23 @@ class Preparation:
         for item in found:
             if not context.engine.tasks[item.request.task].takes_points:
                 kept.append(item)
-            elif prompts is not None and prompts.meant_for(frame.header.frame_id):
+            elif prompts is not None and self._is_meant(prompts, frame.header.frame_id):
                 try:
                     kept.append(pointed(item, prompts, frame))
                 except ValueError as error:
                     context.complain(prompts.topic, str(error))
         return kept
+
+    def _is_meant(self, prompts: Prompts, frame_id: str) -> bool:
+        """Whether the points are for this camera; on its own topic it is a mistake if not. One that
+        serves several cameras says by the frame which of them is meant."""
+        if prompts.meant_for(frame_id):
+            return True
+        own = self._context.publishers.name("").removeprefix("~")  # /front/, / of the only camera
+        if own in prompts.topic:
+            self._context.complain(
+                prompts.topic,
+                f"the points are for the frame '{prompts.frame_id}', but the images come in "
+                f"'{frame_id}'",
+            )
+        return False

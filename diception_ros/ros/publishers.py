@@ -28,15 +28,18 @@ LABELS = "semantic/label_info"
 
 class Gate:
     """Open while the node is active. Whoever publishes a frame holds it, so that a deactivation
-    takes effect between two frames and publishers are not destroyed under a frame."""
+    takes effect between two frames and publishers are not destroyed under a frame. Its openings are
+    counted, so that a frame of one is not published in the next."""
 
     def __init__(self) -> None:
         self._lock = threading.RLock()
         self._open = False
+        self._openings = 0
 
     def open(self) -> None:
         with self._lock:
             self._open = True
+            self._openings += 1
 
     def shut(self) -> None:
         with self._lock:
@@ -47,10 +50,10 @@ class Gate:
         return self._open
 
     @contextmanager
-    def held(self) -> Iterator[bool]:
-        """Whether the gate is open; it stays as it is meanwhile."""
+    def held(self) -> Iterator[int]:
+        """The number of this opening, 0 while the gate is shut; it stays as it is meanwhile."""
         with self._lock:
-            yield self._open
+            yield self._openings if self._open else 0
 
 
 class Publishers:
@@ -66,7 +69,8 @@ class Publishers:
         self._labelled: tuple[str, ...] | None = None
 
     def sync(self, parameters: NodeParameters, tasks: Mapping[str, Task]) -> None:
-        """Creates what the parameters offer of these tasks and destroys what they no longer do."""
+        """Creates what the parameters offer of these tasks and destroys what they no longer do.
+        ValueError for a wrong QoS override."""
         self._outputs = all_outputs(tasks)
         offered = {output.topic: class_of(output.type) for output in self._offered(parameters)}
         offered[REPORT] = class_of(FRAME_REPORT)
@@ -146,13 +150,14 @@ class Publishers:
                 raise
 
     def _create(self, topic: str, kind: Any) -> Any:
-        return self._node.create_publisher(
-            kind,
-            self.name(topic),
-            qos.latched() if topic == LABELS else qos.output(),
-            qos_overriding_options=qos.overrides(),
-            event_callbacks=qos.publisher_events(self.name(topic), self._warn),
-        )
+        with qos.named(self.name(topic)):
+            return self._node.create_publisher(
+                kind,
+                self.name(topic),
+                qos.latched() if topic == LABELS else qos.output(),
+                qos_overriding_options=qos.overrides(),
+                event_callbacks=qos.publisher_events(self.name(topic), self._warn),
+            )
 
 
 def _label_info_type() -> Any | None:

@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from rcl_interfaces.msg import ParameterDescriptor
 from rclpy.event_handler import PublisherEventCallbacks, SubscriptionEventCallbacks
+from rclpy.exceptions import ParameterException
 from rclpy.qos import (
     DurabilityPolicy,
     HistoryPolicy,
@@ -65,13 +67,25 @@ def overrides_but_reliability() -> QoSOverridingOptions:
     return QoSOverridingOptions((QoSPolicyKind.HISTORY, QoSPolicyKind.DEPTH))
 
 
+@contextmanager
+def named(topic: str) -> Iterator[None]:
+    """ValueError with the topic for a wrong override: rclpy's errors are of several kinds, and most
+    do not name it."""
+    try:
+        yield
+    except (RuntimeError, ValueError, ParameterException) as error:
+        raise ValueError(f"{topic}: {error}") from error
+
+
 def wanted_reliability(node: Any, topic: str) -> str:
     """The parameter qos_overrides.<topic>.subscription.reliability: auto (the default), reliable
     or best_effort. ValueError for anything else."""
     name = f"qos_overrides.{topic}.subscription.reliability"
     if not node.has_parameter(name):
         text = "auto (reliable when every publisher is), reliable or best_effort"
-        node.declare_parameter(name, AUTO, ParameterDescriptor(description=text, read_only=True))
+        descriptor = ParameterDescriptor(description=text, read_only=True)
+        with named(topic):
+            node.declare_parameter(name, AUTO, descriptor)
     found = str(node.get_parameter(name).value)
     if found not in (AUTO, "reliable", "best_effort"):
         raise ValueError(f"{name} must be auto, reliable or best_effort, got '{found}'")

@@ -15,7 +15,7 @@ from diception_ros.ros.loading import Loading, Plan, loader, with_adapters
 from diception_ros.ros.parameters import NodeParameters
 from diception_ros.ros.publishers import Gate
 from diception_ros.ros.stream import Notes, Stream
-from diception_ros.ros.transforms import Transforms
+from diception_ros.ros.transforms import FindPose
 from diception_ros.ros.worker import Slots, Worker
 
 logger = logging.getLogger(__name__)
@@ -25,20 +25,29 @@ class Session:
     """One engine and its cameras. Called by the executor's thread; `_loaded` by the loading thread.
 
     What is in force is replaced as a whole and read once per pass, so changes apply between
-    frames. notes: by the cameras' names.
+    frames. notes: by the cameras' names. ValueError for a wrong QoS override.
     """
 
     def __init__(
-        self, node: Any, parameters: NodeParameters, plan: Plan, notes: Mapping[str, Notes]
+        self,
+        node: Any,
+        parameters: NodeParameters,
+        plan: Plan,
+        notes: Mapping[str, Notes],
+        find_pose: FindPose,
     ) -> None:
         self.plan = plan
         self._in_force = InForce(parameters, plan.adapters)
         self._lock = threading.RLock()
         self._gate = Gate()
-        self._find_pose = Transforms(node)
+        self._find_pose = find_pose
         names = parameters.cameras or ("",)
         self.streams = {name: Stream(node, name, notes[name], self._gate) for name in names}
-        self._sync_topics()
+        try:
+            self._sync_topics()
+        except Exception:  # nobody else has them yet
+            self._destroy_topics()
+            raise
         self._slots: Slots[Incoming] | None = None
         self._workers: list[Worker[Any]] = []
         logger.info("images are converted by %s", backend().name)
@@ -63,7 +72,8 @@ class Session:
         return found
 
     def apply(self, parameters: NodeParameters) -> None:
-        """New parameters, from the next frame on; topics come and go with them."""
+        """New parameters, from the next frame on; topics come and go with them. ValueError for a
+        wrong QoS override of a new one."""
         with self._gate.held():
             self._in_force = InForce(parameters, self.plan.adapters)
             self._sync_topics()
@@ -79,7 +89,7 @@ class Session:
             try:
                 for name, stream in self.streams.items():
                     stream.subscribe(self.settings.of_camera(name), self._on_image)
-            except ValueError:
+            except Exception:
                 self._unsubscribe()
                 raise
             self._gate.open()
@@ -105,9 +115,7 @@ class Session:
     def close(self) -> None:
         """Takes the topics back and frees the engine."""
         self.deactivate()
-        with self._gate.held():
-            for stream in self.streams.values():
-                stream.topics_out.destroy()
+        self._destroy_topics()
         self.loading.abandon(self._end_work)
 
     def join(self, timeout: float) -> bool:
@@ -148,6 +156,11 @@ class Session:
     def _sync_topics(self) -> None:
         for name, stream in self.streams.items():
             stream.topics_out.sync(self.settings.of_camera(name), self.plan.tasks)
+
+    def _destroy_topics(self) -> None:
+        with self._gate.held():
+            for stream in self.streams.values():
+                stream.topics_out.destroy()
 
     def _publish_labels(self) -> None:
         for name, stream in self.streams.items():

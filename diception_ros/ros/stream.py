@@ -64,6 +64,7 @@ class Stream:
             find_pose=find_pose,
             now_ns=lambda: int(self._node.get_clock().now().nanoseconds),
             say=say,
+            hint=self.notes.complain,
         )
         self.pipeline = Pipeline(context)
         return self.pipeline

@@ -5,11 +5,19 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from sensor_msgs.msg import CameraInfo, RegionOfInterest
+from sensor_msgs.msg import CameraInfo, Image, RegionOfInterest
 from std_msgs.msg import Header
 
 from diception_ros.geometry import Intrinsics
-from diception_ros.ros.camera import KEPT, CameraInfos, Located, intrinsics, resized, sibling_topic
+from diception_ros.ros.camera import (
+    KEPT,
+    CameraInfos,
+    Located,
+    intrinsics,
+    is_bent,
+    resized,
+    sibling_topic,
+)
 from diception_ros.tasks import Instance
 
 
@@ -94,6 +102,35 @@ def test_an_info_without_a_size_is_named(info):
         resized(info, header(1), 32, 24)
     with pytest.raises(ValueError, match="camera info has no size"):
         intrinsics(info, 32, 24)
+
+
+@pytest.mark.parametrize(
+    ("d", "topic", "bent"),
+    [
+        ([], "/camera/image_raw", False),
+        ([0.0] * 5, "/camera/image_raw", False),
+        ([-0.3, 0.1, 0.0, 0.0, 0.0], "/camera/image_raw", True),
+        ([-0.3, 0.1, 0.0, 0.0], "/camera/image_raw/compressed", True),
+        ([-0.3, 0.1, 0.0, 0.0, 0.0], "/camera/image_rect_color", False),
+        ([-0.3, 0.1, 0.0, 0.0, 0.0], "/camera/image_rect/compressed", False),
+    ],
+)
+def test_distorted_images_are_told_by_their_info_and_name(d, topic, bent):
+    assert is_bent(CameraInfo(d=d), topic) == bent
+
+
+def test_a_distorted_image_is_named_once_and_answered(peer, image_of, picture, info):
+    """A hint, not a fault: the node is ready again though it stays so."""
+    assert peer.change("deactivate") and peer.change("activate")
+    info.d, topic = [-0.3, 0.1, 0.0, 0.0, 0.0], {"~/depth/image": Image}
+    said = ("/robot/camera/camera_info", "the lens is distorted", "/robot/camera/image seems not")
+    before = len(peer.log.having(*said))
+    peer.ask(image_of(picture), topic, info)
+    peer.wait(lambda: len(peer.log.having(*said)) == before + 1)
+    peer.until_health("degraded", "the lens is distorted")
+    peer.hear("~/depth/image", Image)
+    peer.wait(lambda: peer.show(image_of(picture), info) and peer.health()[0] == "ready")
+    assert len(peer.log.having(*said)) == before + 1
 
 
 def test_positions_are_known_only_where_depth_is():

@@ -35,7 +35,8 @@ def fleet(bundle, start_node):
         "right.output.width": 16,
         "right.output.height": 12,
     }
-    remappings = {"front/image": "front/image_raw"}
+    prompts = {f"{camera}/point_prompts": "/clicks" for camera in ("front", "right")}
+    remappings = {"front/image": "front/image_raw", **prompts}
     silent = "degraded: front: /fleet/front/image_raw: no image yet"
     with start_node("/fleet/eyes", parameters, remappings, silent) as peer:
         yield peer
@@ -154,6 +155,24 @@ def test_each_camera_is_asked_about_its_own_points(fleet, show, hear):
     fleet.publish("/fleet/left/point_prompts", PointPrompts(x=[3.0], y=[35.0]))
     fleet.wait(lambda: show() and received["~/left/point/mask"])
     assert received["~/front/point/mask"] == received["~/right/point/mask"] == []
+
+
+def test_points_on_a_common_topic_are_for_the_camera_whose_frame_they_name(fleet, show, hear):
+    """No mistake of the other's; on a camera's own topic it is one."""
+    received = hear({f"~/{camera}/point/mask": Image for camera in SIZES})
+    hear({f"~/{camera}/disparity_relative/image": Image for camera in SIZES})
+    prompts = PointPrompts(x=[3.0], y=[5.0])
+    prompts.header.frame_id = "right_optical"
+    fleet.publish("/clicks", prompts)
+    fleet.wait(lambda: show() and received["~/right/point/mask"])
+    until_answered(fleet, show, ("front",))
+    assert received["~/front/point/mask"] == []
+    assert not fleet.log.having("/clicks")
+    fleet.publish("/fleet/left/point_prompts", prompts)
+    wrong = "the points are for the frame 'right_optical', but the images come in 'left_optical'"
+    fleet.wait(lambda: show() and fleet.log.having("/fleet/left/point_prompts", wrong))
+    for topic in ("/clicks", "/fleet/left/point_prompts"):
+        fleet.publish(topic, PointPrompts())
 
 
 def test_a_camera_that_dies_returns_or_changes_leaves_the_others_alone(fleet, show, hear, image_of):

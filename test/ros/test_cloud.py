@@ -7,7 +7,7 @@ import struct
 
 import numpy as np
 import pytest
-from sensor_msgs.msg import PointCloud2, PointField
+from sensor_msgs.msg import Image, PointCloud2, PointField
 from std_msgs.msg import Header
 
 from diception_ros.ros.cloud import cloud_message, read_points, thinned
@@ -114,3 +114,24 @@ def test_padded_rows_are_refused(points, rgb):
     cloud.row_step += 4
     with pytest.raises(ValueError, match="padded rows: row_step 100, expected 96"):
         read_points(cloud)
+
+
+@pytest.mark.parametrize(
+    ("values", "fields"),
+    [
+        ({"cloud__label": True, "semantic__max_rate": 4.0}, ["label"]),
+        ({"cloud__normals": True, "normal__max_rate": 4.0}, ["normal_x", "normal_y", "normal_z"]),
+    ],
+    ids=["label", "normals"],
+)
+def test_a_cloud_waits_for_the_tasks_of_its_fields(peer, image_of, picture, info, values, fields):
+    """One has the fields of the next, whatever the rates; what else is wanted does not wait."""
+    assert peer.set(**values) == ""
+    peer.hear("~/points", PointCloud2)
+    peer.hear("~/disparity_relative/image", Image)
+    clouds, others = (peer.received[f"~/{name}"] for name in ("points", "disparity_relative/image"))
+    peer.wait(lambda: peer.show(image_of(picture), info) and len(clouds) > 3)
+    found = [[field.name for field in cloud.fields] for cloud in clouds]
+    assert found == [["x", "y", "z", "rgb", *fields]] * len(clouds)
+    assert len(others) > len(clouds)
+    assert peer.set(**{name: type(value)(0) for name, value in values.items()}) == ""

@@ -9,8 +9,10 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import yaml
 
 from diception_ros.ros.parameters import specs
 
@@ -99,6 +101,72 @@ def test_only_arguments_that_exist_are_passed_on(name):
     ((_, keywords),) = calls(LAUNCH / f"{name}.launch.py", "IncludeLaunchDescription")
     passed = {key.value for key in keywords["launch_arguments"].func.value.keys}
     assert passed <= declared_in(BASE)
+
+
+FILE = """
+/**: {ros__parameters: {cameras: [cam0, cam1], cam0: {max_rate: 5.0}}}
+/robot/other: {ros__parameters: {cameras: [rear]}}
+/robot/alone: {ros__parameters: {cameras: [""]}}
+/robot/**:
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "argument", "wanted"),
+    [
+        ("diception", "", ["cam0", "cam1"]),
+        ("other", "", ["rear"]),
+        ("alone", "", []),
+        ("diception", "front, left", ["front", "left"]),
+    ],
+)
+def test_cameras_that_only_the_parameter_file_names_are_remapped_too(
+    tmp_path, name, argument, wanted
+):
+    (tmp_path / "mine.yaml").write_text(FILE)
+    given = {"params_file": f"{tmp_path}/mine.yaml", "name": name, "cameras": argument}
+    started = node_of(**given, image="image_raw")
+    pairs = {(f"{camera}/image", f"{camera}/image_raw") for camera in wanted}
+    assert set(started.remappings) == (pairs or {("image", "image_raw")})
+    cameras = {"cameras": wanted} if argument else {}  # otherwise the file's hold by themselves
+    assert started.parameters[1:] == [cameras]
+
+
+def test_the_file_for_several_cameras_names_those_that_start_without_an_argument(tmp_path):
+    included = LAUNCH / "multi_camera.launch.py"
+    defaults = {
+        args[0].value: getattr(keywords["default_value"], "value", None)
+        for args, keywords in calls(included, "DeclareLaunchArgument")
+    }
+    assert defaults["cameras"] == ""
+    file = LAUNCH.parent / "config" / "cameras.yaml"
+    named = yaml.safe_load(file.read_text())["/**"]["ros__parameters"]["cameras"]
+    started = node_of(params_file=str(file), image="image_raw", cameras=defaults["cameras"])
+    assert {name for name, _ in started.remappings} == {f"{camera}/image" for camera in named}
+
+
+def node_of(**configurations):
+    """What the file that the others include gives its Node, by the functions of that file; it needs
+    launch_ros to be imported as a whole."""
+    names = ("PARAMETERS", "TOPICS", "cameras_in", "remappings", "node")
+    kept = [
+        item
+        for item in ast.parse(BASE.read_text()).body
+        if getattr(item, "name", None) in names
+        or (isinstance(item, ast.Assign) and item.targets[0].id in names)
+    ]
+    given = {"params_file": "", "name": "diception", "cameras": "", **configurations}
+    for topic in ast.literal_eval(constant("TOPICS")):
+        given.setdefault(topic.replace("/", "_"), topic)
+    found = {
+        "Path": Path,
+        "yaml": yaml,
+        "Node": lambda **values: SimpleNamespace(**values),
+        "LaunchConfiguration": lambda name: SimpleNamespace(perform=lambda _: given.get(name, "")),
+    }
+    exec(compile(ast.Module(kept, []), BASE.name, "exec"), found)
+    (started,) = found["node"](None)
+    return started
 
 
 needs_launch = pytest.mark.skipif(

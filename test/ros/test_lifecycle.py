@@ -13,6 +13,8 @@ import time
 
 import cv2
 import pytest
+from lifecycle_msgs.msg import Transition
+from lifecycle_msgs.srv import ChangeState
 from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from rclpy.qos import ReliabilityPolicy
@@ -58,6 +60,28 @@ def test_a_round_trip(unconfigured, image_of, picture):
     peer.wait(lambda: peer.node.count_subscribers("/robot/camera/image") == 0)
     assert peer.change("cleanup")
     peer.wait(lambda: peer.node.count_publishers(depth) == 0)
+
+
+CONFIGURE, ACTIVATE = Transition.TRANSITION_CONFIGURE, Transition.TRANSITION_ACTIVATE
+DEACTIVATE, CLEANUP = Transition.TRANSITION_DEACTIVATE, Transition.TRANSITION_CLEANUP
+MISFITS = {
+    "unconfigured": (ACTIVATE, DEACTIVATE, CLEANUP, Transition.TRANSITION_ACTIVE_SHUTDOWN),
+    "inactive": (CONFIGURE, DEACTIVATE, Transition.TRANSITION_UNCONFIGURED_SHUTDOWN),
+    "active": (CONFIGURE, ACTIVATE, CLEANUP, Transition.TRANSITION_UNCONFIGURED_SHUTDOWN, 200),
+}
+
+
+def test_a_transition_that_does_not_fit_is_refused(unconfigured, image_of, picture):
+    """By its number, as Nav2's manager asks on a retry, a reset or a node that has autostarted."""
+    peer, request = unconfigured, ChangeState.Request()
+    for state, wanted in (("unconfigured", CONFIGURE), ("inactive", ACTIVATE), ("active", None)):
+        for request.transition.id in MISFITS[state]:
+            assert not peer.call("change_state", ChangeState, request).success
+            assert peer.lifecycle() == state
+        if wanted:
+            request.transition.id = wanted
+            assert peer.call("change_state", ChangeState, request).success
+    assert peer.ask(image_of(picture), DISPARITY)
 
 
 @pytest.mark.parametrize(
@@ -247,6 +271,61 @@ def test_a_wrong_reliability_fails_the_activation(new_node, bundle, caplog):
     assert node.trigger_configure() == TransitionCallbackReturn.SUCCESS
     assert node.trigger_activate() == TransitionCallbackReturn.FAILURE
     assert "must be auto, reliable or best_effort, got 'maybe'" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("override", "cause"),
+    [
+        ({"reference/points.subscription.reliability": 1}, "/reference/points: "),
+        ({"reference/points.subscription.depth": -1}, "/reference/points: "),
+        ({"clicked_point.subscription.depth": "many"}, "/clicked_point: "),
+        ({"clicked_point.subscription.history": "some"}, "/clicked_point: "),
+    ],
+)
+def test_a_wrong_override_is_named_with_its_topic(new_node, bundle, caplog, override, cause):
+    given = {f"qos_overrides./{name}": value for name, value in override.items()}
+    node = new_node(bundle=str(bundle), device="cpu", **given)
+    logging.getLogger("diception_ros").addHandler(caplog.handler)
+    assert node.trigger_configure() == TransitionCallbackReturn.SUCCESS
+    for _ in range(2):
+        assert node.trigger_activate() == TransitionCallbackReturn.FAILURE
+        assert "/image" not in [subscription.topic_name for subscription in node.subscriptions]
+    assert f"cannot activate: {cause}" in caplog.text
+
+
+def test_a_failed_activation_leaves_nothing_and_says_why(start_node, bundle):
+    override = {"qos_overrides./robot/clicked_point.subscription.reliability": "maybe"}
+    parameters = {"bundle": bundle, "device": "cpu", **override}
+    with start_node("/robot/wrong", parameters, {}, health="/robot/clicked_point: ") as peer:
+        for _ in range(2):
+            assert peer.lifecycle() == "inactive"
+            values = peer.until_health("error", "/robot/clicked_point: ", "maybe")
+            assert values["state"] == "error"
+            peer.wait(lambda: peer.node.count_subscribers("/robot/image") == 0)
+            assert not peer.change("activate")
+        assert peer.change("cleanup")
+        peer.until_health("unconfigured")
+        assert peer.change("configure")
+        peer.until_health("inactive")
+
+
+def test_a_failed_configure_leaves_nothing_and_says_why(start_node, bundle):
+    """Nor does a change end the process that brings the topic back, or one of its kind."""
+    override = {"qos_overrides./robot/wrong/points.publisher.reliability": "maybe"}
+    parameters = {"bundle": bundle, "device": "cpu", "scale.source": "fixed", **override}
+    with start_node("/robot/wrong", parameters, {}, health="~/points: ") as peer:
+        for _ in range(2):
+            assert peer.lifecycle() == "unconfigured"
+            peer.until_health("error", "~/points: ", "maybe")
+            peer.wait(lambda: peer.node.count_publishers("/robot/wrong/normals/image") == 0)
+            assert not peer.change("configure")
+        assert peer.set(scale__source="none") == ""
+        assert peer.change("configure")
+        peer.until_health("inactive")
+        peer.log.lines.clear()
+        assert peer.set(scale__source="fixed") == ""
+        peer.wait(lambda: peer.log.having("~/points: ", "maybe"))
+        assert peer.lifecycle() == "inactive"
 
 
 def test_a_given_reliability_is_kept(new_node, bundle):

@@ -7,6 +7,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from rcl_interfaces.srv import SetParameters
+from rclpy.parameter import Parameter
+from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Header
 
 from diception_ros.geometry import Intrinsics
@@ -274,6 +277,31 @@ def test_outliers_of_the_cloud_become_unknown_where_they_are(answers):
     assert (cloud.height, cloud.width, cloud.is_dense) == (30, 40, False)
     assert np.isnan(depth[12, 20])
     assert np.isfinite(depth).mean() > 0.95
+
+
+def test_the_sides_of_the_output_are_set_one_at_a_time(peer, image_of, picture, info):
+    """As ros2 param set does it; and in one call, of which each is checked alone."""
+
+    def size():
+        topics = {"~/depth/image": Image, "~/depth/camera_info": CameraInfo}
+        found = peer.ask(image_of(picture), topics, info)
+        depth, camera = found["~/depth/image"], found["~/depth/camera_info"]
+        assert (camera.width, camera.height) == (depth.width, depth.height)
+        assert camera.k[0] == pytest.approx(30.0 * depth.width / 32)
+        return depth.width, depth.height
+
+    assert peer.set(output__width=16) == ""
+    assert size() == (16, 12)
+    assert peer.set(output__height=6) == ""
+    assert size() == (16, 6)
+    assert peer.set(output__width=0) == ""
+    assert size() == (8, 6)
+    values = {"output.width": 0, "output.height": 0}
+    both = [Parameter(name, value=value).to_parameter_msg() for name, value in values.items()]
+    request = SetParameters.Request(parameters=both)
+    results = peer.call("set_parameters", SetParameters, request).results
+    assert [result.reason for result in results] == ["", ""]
+    assert size() == (32, 24)
 
 
 def test_filters_leave_out_the_weak_and_small():

@@ -62,7 +62,6 @@ def test_nested_and_task_parameters_arrive():
         ({"depth.steps": 101}, "depth.steps must be within 0 and 100"),
         ({"scale.source": "lidar"}, "scale.source must be one of none, fixed, .*got 'lidar'"),
         ({"min_depth": 5.0, "max_depth": 5.0}, "min_depth 5 m must be less than max_depth 5 m"),
-        ({"output.width": 100}, "output.width and output.height must be both 0 or both given"),
         ({"scale.source": "fixed", "scale.fixed.scale": 0.0}, "scale.fixed.scale > 0"),
         ({"scale.source": "fixed", "tasks": ["normal"]}, "needs 'depth' among the tasks"),
         ({"cloud.label": True, "tasks": ["depth"]}, "cloud.label needs 'semantic'"),
@@ -76,6 +75,8 @@ def test_nested_and_task_parameters_arrive():
         ({"adapters": ["a", "a"]}, "adapters: a name is given twice"),
         ({"categories": [str(i) for i in range(256)]}, "at most 255, got 256"),
         ({"scale.reference.extrinsics": [0.0] * 7}, "a unit quaternion"),
+        ({"scale.reference.extrinsics": [0.0] * 6 + [float("nan")]}, "a unit quaternion"),
+        ({"scale.reference.extrinsics": [float("inf")] + [0.0] * 5 + [1.0]}, "a unit quaternion"),
         ({"cameras": ["left", "left"]}, "cameras: a name is given twice"),
         ({"cameras": ["a/b"]}, "cameras: 'a/b' is no name: expected letters, digits and _"),
         ({"cameras": ["left"], "left.min_depth": 99.0}, "camera left: min_depth 99 m must be less"),
@@ -85,6 +86,21 @@ def test_nested_and_task_parameters_arrive():
 def test_wrong_values_are_refused_with_the_reason(values, text):
     with pytest.raises(ValueError, match=text):
         from_values(values)
+
+
+@pytest.mark.parametrize(
+    ("values", "given", "wanted"),
+    [
+        ({}, (640, 480), (640, 480)),
+        ({"output.width": 400}, (640, 480), (400, 300)),
+        ({"output.height": 240}, (640, 480), (320, 240)),
+        ({"output.width": 400, "output.height": 200}, (640, 480), (400, 200)),
+        ({"output.width": 4}, (640, 2), (4, 1)),
+        ({"output.width": 8192}, (2, 480), (8192, 8192)),
+    ],
+)
+def test_a_side_of_the_output_given_alone_takes_the_other_along(values, given, wanted):
+    assert from_values(values).output.size(*given) == wanted
 
 
 def test_all_becomes_what_the_bundle_can_answer():

@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where a click in space is in the image."""
+"""What is asked about points: where a click in space is, and points that cannot be asked."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
+from diception_ros.msg import FrameReport, PointPrompts
 from geometry_msgs.msg import PointStamped
-from sensor_msgs.msg import CameraInfo
+from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Header
 
 from diception_ros.ros.answers import Frame
@@ -56,3 +57,45 @@ def test_a_place_that_cannot_be_seen_is_refused(info):
         seen(click("optical", 0.0, 0.0, 1.0), FRAME, None, no_pose)
     with pytest.raises(ValueError, match="no transform from 'map' to 'optical'"):
         seen(click("map", 0.0, 0.0, 1.0), FRAME, info, no_pose)
+
+
+BEHIND = PointStamped()
+BEHIND.header.frame_id = "camera_optical_frame"
+BEHIND.point.z = -2.0
+ELSEWHERE = PointPrompts(x=[3.0], y=[3.0])
+ELSEWHERE.header.frame_id = "base"
+
+
+@pytest.mark.parametrize(
+    ("topic", "message", "text"),
+    [
+        ("point_prompts", PointPrompts(x=[700.0], y=[10.0]), "(700, 10) lies outside the 32x24"),
+        ("clicked_point", BEHIND, "not before the camera: z is -2.000 m"),
+        (
+            "point_prompts",
+            ELSEWHERE,
+            "the points are for the frame 'base', but the images come in 'camera_optical_frame'",
+        ),
+    ],
+    ids=["outside", "behind", "another frame"],
+)
+def test_points_that_cannot_be_asked_are_named_and_cost_nothing_else(
+    peer, image_of, picture, info, topic, message, text
+):
+    """Their task fails alone: the frame's others are answered, and its report does not name it."""
+    failed = peer.until_health("")["dropped: failed"]
+    peer.hear("~/point/mask", Image)
+    peer.publish(f"/robot/{topic}", message)
+    report = peer.ask(
+        image_of(picture),
+        {"~/disparity_relative/image": Image, "~/frame_report": FrameReport},
+        info,
+        until=lambda answers: (
+            answers["~/frame_report"].tasks == ["depth"]
+            and peer.log.having(f"/robot/{topic}", text)
+        ),
+    )["~/frame_report"]
+    assert report.batch == 1
+    assert peer.until_health("degraded", text)["dropped: failed"] == failed
+    assert peer.received["~/point/mask"] == []
+    peer.publish("/robot/point_prompts", PointPrompts())

@@ -5,6 +5,9 @@ from __future__ import annotations
 
 import logging
 import signal
+import subprocess
+import sys
+import threading
 import time
 
 import numpy as np
@@ -15,7 +18,9 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.lifecycle import TransitionCallbackReturn
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 
+from diception_ros.engine import EMBEDDED_BUNDLE
 from diception_ros.ros.content import FRAME_REPORT, Content
+from diception_ros.ros.session import loader
 
 LARGE = {
     "~/disparity_relative/image": Image,
@@ -59,10 +64,79 @@ def test_a_signal_in_the_middle_of_publishing(start_node, bundle, large, signals
         peer.process.wait(20)
 
 
+def test_ctrl_c_soon_after_a_cleanup(start_node, image_of, picture):
+    """The frame in work goes on in torch, and a process that ends under it crashes."""
+    parameters = {
+        "bundle": EMBEDDED_BUNDLE,
+        "device": "cpu",
+        "tasks": "[depth]",
+        "depth.steps": 8,
+        "compute_always": True,
+    }
+    with start_node("/robot/ending", parameters, {"image": "camera/image"}) as peer:
+        peer.ask(image_of(picture), {"~/disparity_relative/image": Image})
+        peer.show(image_of(picture))
+        time.sleep(0.3)
+        assert peer.change("deactivate")
+        assert peer.change("cleanup")
+        peer.process.send_signal(signal.SIGINT)
+        peer.process.wait(20)
+
+
+LONG_LOAD = """
+import os, signal, sys, threading, time
+import torch
+from diception_ros.ros import node, session
+
+begun = threading.Event()
+
+def load(progress):
+    begun.set()
+    while True:
+        torch.ones(256, 256) @ torch.ones(256, 256)
+
+def interrupt():
+    begun.wait()
+    time.sleep(0.5)
+    os.kill(os.getpid(), signal.SIGINT)
+
+session.loader, node.EXIT_PATIENCE = lambda *given: load, 0.2
+threading.Thread(target=interrupt, daemon=True).start()
+node.main(["--ros-args", "-p", f"bundle:={sys.argv[1]}", "-p", "device:=cpu"])
+"""
+
+
+def test_ctrl_c_amid_a_load_that_takes_longer_than_anyone_waits():
+    done = subprocess.run(
+        [sys.executable, "-c", LONG_LOAD, str(EMBEDDED_BUNDLE)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "the work in hand did not end within 0.2 s" in done.stderr
+
+
+def test_the_end_waits_for_loads_that_were_given_up(new_node, bundle, monkeypatch):
+    def slow(*given):
+        load = loader(*given)
+        return lambda progress: (time.sleep(1), load(progress))[1]
+
+    monkeypatch.setattr("diception_ros.ros.session.loader", slow)
+    node, loads = new_node(bundle=str(bundle), device="cpu"), []
+    for give_up in (node.trigger_cleanup, node.trigger_cleanup, node.trigger_shutdown):
+        assert node.trigger_configure() == TransitionCallbackReturn.SUCCESS
+        loads.append(node._session.loading)
+        assert give_up() == TransitionCallbackReturn.SUCCESS
+    assert not any(load.join(0) for load in loads)
+    node.destroy_node()
+    assert all(load.join(0) for load in loads)
+
+
 @pytest.fixture
 def busy(new_node, bundle, image_of, picture, info):
     """A node that has much to do for each frame, and what shows it images until it has answered so
-    many."""
+    many, or until something else; gives the stamp of the last, in seconds."""
     node = new_node(
         bundle=str(bundle),
         device="cpu",
@@ -77,22 +151,24 @@ def busy(new_node, bundle, image_of, picture, info):
     }
     executor = SingleThreadedExecutor(context=node.context)
     executor.add_node(node)
-    stamps = iter(range(1, 10**9))
+    stamp = 0
 
     def answered():
         return sum(notes.statistics.snapshot()["answered"] for notes in node._notes.values())
 
-    def work(frames):
+    def work(frames=0, until=None):
+        nonlocal stamp
         wanted, end = answered() + frames, time.monotonic() + 60
-        while answered() < wanted:
+        while not until() if until else answered() < wanted:
             assert time.monotonic() < end
             if node._session.loading.state == "ready":
-                stamp = next(stamps)
+                stamp += 1
                 for publisher, message in topics.items():
                     message.header.stamp.sec = stamp
                     publisher.publish(message)
             for _ in range(len(topics) + 1):  # both messages and what the node has to say
                 executor.spin_once(timeout_sec=0.02)
+        return stamp
 
     return node, work
 
@@ -109,6 +185,43 @@ def test_a_cleanup_lets_the_frame_in_work_have_its_engine(busy, caplog):
         assert node.trigger_cleanup() == TransitionCallbackReturn.SUCCESS
         assert session.join(20)
     assert "a frame failed" not in caplog.text
+
+
+def test_a_frame_of_before_a_pause_is_not_published_after_it(busy, monkeypatch):
+    node, work = busy
+    topic, heard = "/diception/disparity_relative/image", []
+    ears = rclpy.create_node("ears", context=node.context)
+    ears.create_subscription(Image, topic, heard.append, 10)
+    executor = SingleThreadedExecutor(context=node.context)
+    executor.add_node(ears)
+    assert node.trigger_configure() == TransitionCallbackReturn.SUCCESS
+    assert node.trigger_activate() == TransitionCallbackReturn.SUCCESS
+    (publisher,) = [item for item in node.publishers if item.topic_name == topic]
+    work(until=lambda: publisher.get_subscription_count() == 1 and node._session._workers)
+    begun, go_on = threading.Event(), threading.Event()
+    engine, (worker,) = node._session.loading.engine, node._session._workers
+    begin = engine.begin
+
+    def slow(*given):
+        begun.set()
+        assert go_on.wait(60)
+        return begin(*given)
+
+    monkeypatch.setattr(engine, "begin", slow)
+    last = work(until=begun.is_set)
+    assert node.trigger_deactivate() == TransitionCallbackReturn.SUCCESS
+    for _ in range(20):  # what was published before
+        executor.spin_once(timeout_sec=0.05)
+    heard.clear()
+    assert node.trigger_activate() == TransitionCallbackReturn.SUCCESS
+    go_on.set()
+    assert worker.join(60)
+    work(frames=1)
+    end = time.monotonic() + 60
+    while not any(message.header.stamp.sec > last for message in heard):
+        assert time.monotonic() < end
+        executor.spin_once(timeout_sec=0.1)
+    assert [message.header.stamp.sec for message in heard if message.header.stamp.sec <= last] == []
 
 
 def test_ros_may_be_ended_by_others_under_a_frame(new_node, bundle):

@@ -68,4 +68,5 @@ def test_qos_overrides_are_what_rosbag2_reads():
         assert profile["reliability"] in ("reliable", "best_effort")
         assert profile["durability"] in ("volatile", "transient_local")
         assert profile["depth"] >= 1
-    assert profiles["/camera/image"]["reliability"] == "best_effort"
+    # To any camera the recorder adapts; best effort would lose whole images of a reliable one.
+    assert {profile["durability"] for profile in profiles.values()} == {"transient_local"}
