@@ -36,6 +36,9 @@ def adapt(
     minutes: Annotated[float | None, typer.Option(help="Ends it earlier than the steps.")] = None,
     batch: Annotated[int, typer.Option(min=1, help="Pairs a step.")] = 8,
     rate: Annotated[float | None, typer.Option(help="Default: by the network's size.")] = None,
+    mirror: Annotated[
+        bool, typer.Option(help="Learn mirror images too: not where left and right mean something.")
+    ] = True,
     checkpointing: Annotated[
         bool, typer.Option(help="Less memory, a third slower: for SD3's size on one GPU.")
     ] = False,
@@ -58,6 +61,7 @@ def adapt(
         minutes=minutes,
         batch=batch,
         rate=rate,
+        mirror=mirror,
         checkpointing=checkpointing,
         seed=seed,
     )

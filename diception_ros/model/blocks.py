@@ -84,7 +84,9 @@ def modulation(norm: Any, temb: Tensor, parts: int) -> tuple[Tensor, ...]:
 
 
 def modulated(norm: nn.LayerNorm, tokens: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
-    if len(tokens) == 1:  # then the norm's own scale and shift can be these: no pass more
+    # Of one sample the norm's own scale and shift can be these: no pass more. Not under autocast,
+    # where types are mixed.
+    if len(tokens) == 1 and tokens.dtype == scale.dtype == shift.dtype:
         shape, eps = norm.normalized_shape, norm.eps
         return functional.layer_norm(tokens, shape, 1 + scale.flatten(), shift.flatten(), eps)
     return torch.addcmul(shift, norm(tokens), 1 + scale)

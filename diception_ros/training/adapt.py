@@ -56,7 +56,8 @@ class Adaptation:
     is by the network's width. foreground: extra weight of cells where a mask is not black, which
     most of it is. full_noise, serving_noise: see Noising; nearly all samples are what one step of
     serving sees. variants: how often every pair is encoded: as it is, then parts of it in other
-    colours, and all of that mirrored.
+    colours, and all of that mirrored, too, unless `mirror` is False: where left and right mean
+    something, as in normals or flow.
     """
 
     rank: int | None = None
@@ -69,6 +70,7 @@ class Adaptation:
     full_noise: float = 0.9
     serving_noise: float = 0.9
     variants: int = 16
+    mirror: bool = True
     checkpointing: bool = False
     seed: int = 0
 
@@ -104,10 +106,11 @@ def adapt(
     ValueError for a rank over max_share, or a prompt that this bundle has no vectors for.
     """
     rank, share = choose_rank(model, recipe)
-    embeds, pooled = ensure_prompt(model, pairs, task)
+    embeds, pooled = ensure_prompt(model, pairs, task, recipe.mirror)
     layers = target_layers(model.transformer)
     base = base_sample(layers)
-    data = encode_pairs(model, pairs, task, recipe.variants, recipe.foreground, recipe.seed)
+    settings = (recipe.variants, recipe.foreground, recipe.seed, recipe.mirror)
+    data = encode_pairs(model, pairs, task, *settings)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
         model.transformer.add_adapter(
@@ -152,13 +155,15 @@ def choose_rank(model: Diception, recipe: Adaptation) -> tuple[int, float]:
     return rank, rank * each
 
 
-def ensure_prompt(model: Diception, pairs: Pairs, task: Task) -> tuple[torch.Tensor, torch.Tensor]:
+def ensure_prompt(
+    model: Diception, pairs: Pairs, task: Task, mirror: bool = True
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Vectors (1, T, D) and (1, P) of the task's prompt, float32, now in the model's bank: those
     that are there, else, where prompts are random vectors, a copy of the known prompt that is
     answered most like the targets. ValueError where prompts are encoded text."""
     bank = model.prompts
     if task.prompt not in bank.names and model.info.prompts == "random":
-        vectors = bank.lookup([nearest_prompt(model, pairs, task)])
+        vectors = bank.lookup([nearest_prompt(model, pairs, task, mirror)])
         rows = [torch.cat(both) for both in zip((bank.embeds, bank.pooled), vectors, strict=True)]
         model.prompts = PromptBank([*bank.names, task.prompt], *rows)
     embeds, pooled = model.prompts.lookup([task.prompt])
@@ -166,9 +171,10 @@ def ensure_prompt(model: Diception, pairs: Pairs, task: Task) -> tuple[torch.Ten
 
 
 @torch.no_grad()
-def nearest_prompt(model: Diception, pairs: Pairs, task: Task) -> str:
+def nearest_prompt(model: Diception, pairs: Pairs, task: Task, mirror: bool = True) -> str:
     """The known prompt under which one step from the serving noise comes closest to the targets."""
-    data = encode_pairs(model, pairs.first(min(len(pairs.pairs), COMPARED)), task, 1, 0.0, 0)
+    some = pairs.first(min(len(pairs.pairs), COMPARED))
+    data = encode_pairs(model, some, task, 1, 0.0, 0, mirror)
     everything, names = torch.arange(len(data.images)), model.prompts.names
     objective = Objective(model, Noising(full_noise=1.0, serving_noise=1.0))
     losses = {}

@@ -15,18 +15,20 @@ from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
 
 from diception_ros.imaging import Canvas
-from diception_ros.model import Diception
+from diception_ros.model import Diception, PromptBank
 from diception_ros.model.autoencoder import projection
 from diception_ros.tasks import TASKS, Instances, Keypoints, Mask, Task
 from diception_ros.training.images import Folder
 from diception_ros.training.objective import Encoded
 from diception_ros.training.pool import Pool
 from diception_ros.training.recipe import Recipe
-from diception_ros.training.targets import Example
+from diception_ros.training.targets import Example, prompts_of
 
 Rng = np.random.Generator
 ON_BLACK = (Mask, Instances, Keypoints)
 """Results whose pictures are black where there is nothing; those of all others fill the frame."""
+MANIFEST = (".yaml", ".yml")
+"""Suffixes of a source that is a user's manifest."""
 DARK = -0.8
 """Brightness, in -1..1, over which a pixel of a picture on black shows something."""
 
@@ -81,14 +83,14 @@ class Batches(Dataset[Batch]):
         has = [task in source.tasks for source in self.sources]
         weights = np.array(of_sources) * has
         if not weights.any():
-            raise ValueError(f"no source has data for the task '{task}': name one in 'sources'")
+            raise no_data(task)
         chosen = int(rng.choice(len(weights), p=weights / weights.sum()))
         return self.sources[chosen].example(task, rng)
 
 
 def open_source(path: Path, recipe: Recipe, tasks: Mapping[str, Task]) -> Source:
     """A folder of rendered shards, or the manifest of a user's images (a .yaml file)."""
-    if path.suffix in (".yaml", ".yml"):
+    if path.suffix in MANIFEST:
         return Folder.open(path, Canvas(*recipe.canvas), tasks)
     pool = Pool(path, recipe.harsh)
     if not pool.refresh():
@@ -100,6 +102,28 @@ def open_source(path: Path, recipe: Recipe, tasks: Mapping[str, Task]) -> Source
             f"{recipe.canvas[1]}: render them with 'diception scenes render --size'"
         )
     return pool
+
+
+def check_sources(recipe: Recipe, tasks: Mapping[str, Task], bank: PromptBank) -> None:
+    """ValueError, before anything is trained, for a task of any phase that no source has data for
+    or whose prompt is not in the bank. What shards show is only known when they are read."""
+    folders = {
+        path: Folder.open(path, Canvas(*recipe.canvas), tasks)
+        for path in recipe.sources
+        if path.suffix in MANIFEST
+    }
+    for phase in recipe.phases:
+        weights = phase.sources or recipe.sources
+        read = [folders.get(path) for path, weight in weights.items() if weight]
+        for task in (name for name, share in phase.shares.items() if share):
+            of = [(one.prompts_of if one else prompts_of)(task) for one in read]
+            if not any(of):
+                raise no_data(task)
+            bank.rows([prompt for found in of for prompt in found])
+
+
+def no_data(task: str) -> ValueError:
+    return ValueError(f"no source has data for the task '{task}': name one in 'sources'")
 
 
 def load_autoencoder(folder: Path) -> AutoencoderTiny:

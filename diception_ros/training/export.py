@@ -108,9 +108,11 @@ def blended(model: Diception, recipe: Recipe, share: float) -> None:
         raise ValueError(f"blend must lie in 0..1, got {share:g}")
     if recipe.init is None:
         raise ValueError("blend needs a recipe with 'init': this one began with random weights")
-    before = first_model(recipe).transformer.state_dict()
-    for name, weight in model.transformer.named_parameters():
-        weight.lerp_(before[name].to(weight), 1 - share)
+    start = first_model(recipe)
+    for part in ("transformer", "point_embedder"):  # all that a training changes
+        before = getattr(start, part).state_dict()
+        for name, weight in getattr(model, part).named_parameters():
+            weight.lerp_(before[name].to(weight), 1 - share)
 
 
 def export_files(

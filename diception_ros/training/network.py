@@ -13,7 +13,7 @@ from diception_ros.model import BundleInfo, Diception, PointEmbedder, PromptBank
 from diception_ros.model.positions import stretched
 from diception_ros.tasks import TASKS
 from diception_ros.training.recipe import Size
-from diception_ros.training.targets import COPY, NAMED
+from diception_ros.training.targets import COPY, NAMED, ordered
 
 PROMPT_WIDTH = 64
 MAX_LATENTS_A_SIDE = 32
@@ -46,9 +46,10 @@ def build(vae: AutoencoderTiny, info: BundleInfo, seed: int, size: Size | None =
     points.positional_encoding_gaussian_matrix.normal_()
     for label in (points.seg_embeddings, points.not_seg_embeddings):
         nn.init.normal_(label.weight, std=0.5)
-    place_points(points, transformer, seed)
     scheduler = FlowMatchEulerDiscreteScheduler(shift=3.0)
-    return Diception(transformer, vae, points, prompt_bank(seed), scheduler, info)
+    model = Diception(transformer, vae, points, prompt_bank(seed), scheduler, info)
+    place_points(model, seed)
+    return model
 
 
 @torch.no_grad()
@@ -86,12 +87,13 @@ def pass_noise(transformer: SD3Transformer2DModel) -> None:
                 parts[2], parts[5] = GATE, GATE
 
 
-def place_points(points: PointEmbedder, transformer: SD3Transformer2DModel, seed: int) -> None:
-    """Fits the point tokens to the position code of the patch under the point (row, column)."""
-    side = transformer.config.pos_embed_max_size // 2
-    latents = side * transformer.config.patch_size
-    grid = transformer.pos_embed.cropped_pos_embed(latents, latents)[0].detach()
-    codes = grid.reshape(1, side, side, -1).permute(0, 3, 1, 2)
+def place_points(model: Diception, seed: int) -> None:
+    """Fits the point tokens to the position code of the canvas' patch under the point."""
+    points, transformer, info = model.point_embedder, model.transformer, model.info
+    latents = model.latent_shape(*info.canvas)[1:]
+    grid = transformer.pos_embed.cropped_pos_embed(*latents)[0].detach()
+    rows, columns = (side // transformer.config.patch_size for side in latents)
+    codes = grid.reshape(1, rows, columns, -1).permute(0, 3, 1, 2)
     generator = torch.Generator().manual_seed(seed + 2)
     weights = list(points.point_embedder.parameters())
     learns = [weight.requires_grad for weight in weights]
@@ -101,7 +103,7 @@ def place_points(points: PointEmbedder, transformer: SD3Transformer2DModel, seed
         where = (2 * at - 1).flip(-1)[None]
         code = functional.grid_sample(codes, where, padding_mode="border", align_corners=False)
         inside = torch.ones(256, 1, dtype=torch.long, device=at.device)
-        tokens = points(at, inside) - points.seg_embeddings.weight
+        tokens = points(ordered(at, info.point_order), inside) - points.seg_embeddings.weight
         loss = (tokens[:, 0] - code[0, :, :, 0].T).square().mean()
         optimizer.zero_grad()
         loss.backward()
@@ -128,7 +130,9 @@ def split_tokens(transformer: SD3Transformer2DModel, patch: int) -> SD3Transform
     weights = transformer.state_dict()
     reads = weights["pos_embed.proj.weight"].unflatten(3, (patch, -1)).unflatten(2, (patch, -1))
     weights["pos_embed.proj.weight"] = reads.sum((3, 5))
-    at = (torch.arange(places, dtype=torch.float64) + 0.5) / parts - 0.5
+    embed = transformer.pos_embed
+    step = embed.base_size / int(transformer.config.pos_embed_max_size) / embed.interpolation_scale
+    at = step * ((torch.arange(places, dtype=torch.float64) + 0.5) / parts - 0.5)
     grid = torch.stack(torch.meshgrid(at, at, indexing="xy")).unsqueeze(1)
     codes = get_2d_sincos_pos_embed_from_grid(width, grid, output_type="pt")
     weights["pos_embed.pos_embed"] = codes.float()[None]

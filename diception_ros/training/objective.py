@@ -16,6 +16,7 @@ from diception_ros.model.autoencoder import decode_unclamped
 from diception_ros.tasks import TASKS, Task
 from diception_ros.tasks.decoding import refinement
 from diception_ros.training.pictures import PictureError
+from diception_ros.training.targets import ordered
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,8 @@ class Objective(nn.Module):
         if self.noising.dropout:
             prompts = ["" if d else p for p, d in zip(prompts, dropped.tolist(), strict=True)]
         rows = self.model.prompts.rows(prompts).to(targets.device)
-        tokens = self.model.point_tokens(batch.points, batch.labels, count)
+        points = ordered(batch.points, self.model.info.point_order)
+        tokens = self.model.point_tokens(points, batch.labels, count)
         tokens = tokens * ~dropped[:, None, None]
         noisy = (1 - share) * targets + share * noise
         predicted = self.model.velocity(

@@ -98,21 +98,28 @@ def read_pair(name: str, *paths: Path) -> Pair:
 
 
 def encode_pairs(
-    model: Diception, pairs: Pairs, task: Task, variants: int, foreground: float, seed: int
+    model: Diception,
+    pairs: Pairs,
+    task: Task,
+    variants: int,
+    foreground: float,
+    seed: int,
+    mirror: bool = True,
 ) -> Encoded:
     """Latents of every pair and its mirror image, `variants` times: first as it is, then varied.
-    foreground: extra weight in the loss of a mask's white cells."""
+    foreground: extra weight in the loss of a mask's white cells. mirror: False leaves the mirror
+    images out."""
     rng, canvas = np.random.default_rng(seed), Canvas(*model.info.canvas)
     images, targets, weights = [], [], []
     for image, target in zip(pairs.images, pairs.targets(task), strict=True):
         for variant in range(variants):
             shown = varied(image, target, rng) if variant else (image, target)
-            seen, asked = (both_ways(canvas.to_model(picture)) for picture in shown)
+            seen, asked = (ways(canvas.to_model(picture), mirror) for picture in shown)
             images.append(encoded(model, seen))
             targets.append(encoded(model, asked))
             white = functional.adaptive_max_pool2d(asked[:, :1], targets[0].shape[-2:]) > 0
             weights.append(1 + foreground * white * (task.result is Mask))
-    count = 2 * len(images)
+    count = sum(len(part) for part in images)
     return Encoded(
         torch.cat(images),
         torch.cat(targets),
@@ -133,9 +140,9 @@ def varied(image: Picture, target: Picture, rng: np.random.Generator) -> tuple[P
     return jittered(image[part], rng), target[part]
 
 
-def both_ways(picture: torch.Tensor) -> torch.Tensor:
-    """(3, H, W) -> it and its mirror image (2, 3, H, W)."""
-    return torch.stack([picture, picture.flip(-1)])
+def ways(picture: torch.Tensor, mirror: bool) -> torch.Tensor:
+    """(3, H, W) -> it and its mirror image (2, 3, H, W), or it alone (1, 3, H, W)."""
+    return torch.stack([picture, picture.flip(-1)] if mirror else [picture])
 
 
 @torch.no_grad()
@@ -148,5 +155,5 @@ def take(data: Encoded, rows: torch.Tensor) -> Encoded:
     """These rows of a set with one prompt."""
     parts = (data.images, data.targets, data.weights, data.points, data.labels)
     images, targets, weights, points, labels = (part[rows.to(part.device)] for part in parts)
-    prompts = data.prompts[: len(rows)]
+    prompts = data.prompts[:1] * len(rows)
     return Encoded(images.float(), targets.float(), weights, prompts, points, labels)

@@ -48,9 +48,9 @@ class Size:
 class Live:
     """Frames that are rendered on the training device as training goes on (see training.live).
 
-    frames: at most, about 150 KB of device memory each at 128 x 128. first: frames before the first
-    step. a_step: more of them for every batch, until there are `frames`. workers: processes that
-    sample worlds. together: frames that are rendered at once.
+    frames: at most, to the next multiple of 64, about 150 KB of device memory each at 128 x 128.
+    first: frames before the first step. a_step: more of them for every batch, until there are
+    `frames`. workers: processes that sample worlds. together: frames that are rendered at once.
     """
 
     frames: int = 100_000
@@ -157,9 +157,11 @@ class Recipe:
         return [own.get(path, 0.0) for path in self.sources] if own else [*self.sources.values()]
 
     def rate_at(self, step: int) -> float:
-        """Warm-up, constant, then a cosine to 1% over the last decay_steps."""
+        """Warm-up, constant, then a cosine to 1% over the last decay_steps; in a run too short for
+        both, over all that the warm-up leaves."""
         warm = min(1.0, (step + 1) / max(self.warmup_steps, 1))
-        late = min(max(step - self.steps + self.decay_steps, 0) / max(self.decay_steps, 1), 1.0)
+        decay = min(self.decay_steps, max(self.steps - self.warmup_steps, 0))
+        late = min(max(step - self.steps + decay, 0) / max(decay, 1), 1.0)
         return self.rate * warm * (0.01 + 0.99 * (0.5 + 0.5 * math.cos(math.pi * late)))
 
     def check_tasks(self, known: Mapping[str, Any]) -> None:
@@ -197,6 +199,10 @@ def _typed(values: dict[str, Any]) -> dict[str, Any]:
         values["live"] = Live(**values["live"])
     if "network" in values:
         values["network"] = Size(**values["network"])
+    if values.get("canvas") is None and values.get("init"):
+        from diception_ros.model import read_bundle_info  # here: a recipe alone needs no network
+
+        values["canvas"] = read_bundle_info(values["init"]).canvas
     if "canvas" in values:
         values["canvas"] = tuple(values["canvas"])
     return values

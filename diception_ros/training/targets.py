@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from diception_ros.tasks import (
     TASKS,
@@ -60,6 +61,20 @@ def prompts() -> tuple[str, ...]:
         task.prompt_for(name) for task in TASKS.values() if task.takes_category for name in NAMED
     ]
     return ("", *plain, *named)
+
+
+def prompts_of(task: str) -> tuple[str, ...]:
+    """Those that frames are asked with for a task; none for one that no frame shows."""
+    if task == COPY:
+        return ("",)
+    row = TASKS.get("point" if task == SPOT else task)
+    categories = NAMED if row and row.takes_category else (None,)
+    return tuple(row.prompt_for(category) for category in categories) if row else ()
+
+
+def ordered(points: torch.Tensor, order: str) -> torch.Tensor:
+    """Points (..., 2) of (row, column) in a bundle's axis order, see BundleInfo.point_order."""
+    return points.flip(-1) if order == "col-row" else points
 
 
 @dataclass(frozen=True)

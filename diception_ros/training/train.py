@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import csv
 import logging
 import os
 import time
@@ -15,15 +14,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator, PartialState
-from accelerate.utils import DistributedDataParallelKwargs, parse_flag_from_env
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+from accelerate.utils import DistributedDataParallelKwargs, gather_object, parse_flag_from_env
 
 from diception_ros.model import BundleInfo, Diception
 from diception_ros.model.allocator import keep_freed_memory
@@ -31,7 +22,14 @@ from diception_ros.model.attention import write_out
 from diception_ros.model.autoencoder import downsampling
 from diception_ros.model.precision import best_dtype
 from diception_ros.tasks import TASKS, load_tasks
-from diception_ros.training.data import Batch, Batches, Encoder, load_ahead, load_autoencoder
+from diception_ros.training.data import (
+    Batch,
+    Batches,
+    Encoder,
+    check_sources,
+    load_ahead,
+    load_autoencoder,
+)
 from diception_ros.training.live.batches import LiveBatches
 from diception_ros.training.network import (
     align_streams,
@@ -41,12 +39,12 @@ from diception_ros.training.network import (
     stretch_positions,
 )
 from diception_ros.training.objective import Noising, Objective
+from diception_ros.training.progress import bar, log_from
 from diception_ros.training.recipe import Recipe
 from diception_ros.training.validation import Validation
 
 LOG = logging.getLogger(__name__)
 CHECKPOINT = "last.pt"
-COLUMNS = ("step", "seconds", "loss", "rate")
 
 
 class Trainer:
@@ -83,6 +81,7 @@ class Trainer:
         )
         self.encoder = Encoder(self.model, recipe.foreground, recipe.remember, self.tasks)
         self.step, self.seconds = 0, 0.0
+        self.losses: list[torch.Tensor] = []  # of the steps since the log's last row
 
     def train_step(self, batches: Iterator[Batch]) -> torch.Tensor:
         """One optimizer step over `accumulate` batches of every process; the mean loss, on the
@@ -113,7 +112,7 @@ class Trainer:
         for values in (self.mean, kept):
             self._set(values)
             align_streams(self.model.transformer)
-            place_points(self.model.point_embedder, self.model.transformer, self.recipe.seed)
+            place_points(self.model, self.recipe.seed)
             for name, weight in self.weights.items():
                 values[name].copy_(weight.detach())
 
@@ -152,21 +151,31 @@ class Trainer:
             "optimizer": self.optimizer.state_dict(),
             "step": self.step,
             "seconds": self.seconds,
+            "losses": self.losses,
         }
         torch.save(state, path.with_suffix(".part"))
         path.with_suffix(".part").replace(path)
 
     def resume(self, path: Path) -> None:
         """ValueError if the checkpoint is of another network."""
-        state = torch.load(path, weights_only=True, map_location=self.accelerator.device)
-        if set(state["weights"]) != set(self.weights):
+        # By way of the CPU: torch restores nothing to one of several CPU processes' "cpu:0", and a
+        # GPU need not hold everything twice.
+        state = torch.load(path, weights_only=True, map_location="cpu")
+        points = self.model.point_embedder
+        found, own = (state["weights"], state["points"]), (self.weights, points.state_dict())
+        if [*map(_shapes, found)] != [*map(_shapes, own)]:
             raise ValueError(f"{path} is of another network: choose another 'out' or remove it")
-        self.model.point_embedder.load_state_dict(state["points"])
+        points.load_state_dict(state["points"])
         self._set(state["weights"])
         for name, value in state["mean"].items():
             self.mean[name].copy_(value)
         self.optimizer.load_state_dict(state["optimizer"])
         self.step, self.seconds = state["step"], state["seconds"]
+        self.losses = [loss.to(self.accelerator.device) for loss in state.get("losses", ())]
+
+
+def _shapes(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Size]:
+    return {name: tensor.shape for name, tensor in tensors.items()}
 
 
 def _accelerator(recipe: Recipe) -> Accelerator:
@@ -222,20 +231,33 @@ def first_model(recipe: Recipe) -> Diception:
 def train(recipe: Recipe) -> Trainer:
     """Trains to the recipe's last step; goes on from out/last.pt if there is one."""
     trainer = Trainer(recipe)
+    check_sources(recipe, trainer.tasks, trainer.model.prompts)
     if (recipe.out / CHECKPOINT).is_file():
         trainer.resume(recipe.out / CHECKPOINT)
         LOG.info("going on from step %d of %d", trainer.step, recipe.steps)
+    _check_steps(trainer)
     recipe.out.mkdir(parents=True, exist_ok=True)
+    main = trainer.accelerator.is_main_process
     if (processes := trainer.accelerator.num_processes) > 1:
         LOG.info("process %d of %d", trainer.accelerator.process_index + 1, processes)
-    validation = Validation.open(recipe) if trainer.accelerator.is_main_process else None
+    validation = Validation.open(recipe) if main else None
     ahead = batches_of(trainer)
-    path = recipe.out / "log.csv" if trainer.accelerator.is_main_process else Path(os.devnull)
-    with _log(path, trainer.step) as log, _progress(trainer) as progress:
-        bar = progress.add_task("training", total=recipe.steps, completed=trainer.step, loss="")
-        _steps(trainer, ahead, validation, log, lambda **seen: progress.update(bar, **seen))
+    path = recipe.out / "log.csv" if main else Path(os.devnull)
+    with log_from(path, trainer.step) as log, bar(shown=main) as progress:
+        row = progress.add_task("training", total=recipe.steps, completed=trainer.step, loss="")
+        _steps(trainer, ahead, validation, log, lambda **seen: progress.update(row, **seen))
     trainer.save()
     return trainer
+
+
+def _check_steps(trainer: Trainer) -> None:
+    """ValueError where some processes have found the checkpoint and others have not: they would
+    train models of their own."""
+    steps = gather_object([trainer.step])
+    if len(set(steps)) > 1:
+        raise ValueError(
+            f"processes go on from steps {steps}: 'out' must be one folder that all machines see"
+        )
 
 
 def batches_of(trainer: Trainer) -> Iterator[Batch]:
@@ -254,7 +276,7 @@ def _steps(
     log: Any,
     show: Callable[..., None],
 ) -> None:
-    recipe, losses, begun = trainer.recipe, [], time.monotonic()
+    recipe, losses, begun = trainer.recipe, trainer.losses, time.monotonic()
 
     def count_time() -> None:
         nonlocal begun
@@ -277,26 +299,3 @@ def _steps(
             with trainer.averaged() as model:
                 validation.run(model, trainer.step)
             begun = time.monotonic()
-
-
-@contextmanager
-def _log(path: Path, step: int) -> Iterator[Any]:
-    """The CSV from `step` on: rows of steps that a kill lost, and that come again, are dropped."""
-    rows = [line.split(",") for line in path.read_text().splitlines()] if path.is_file() else []
-    with path.open("w", newline="", buffering=1) as file:
-        writer = csv.writer(file)
-        writer.writerow(COLUMNS)
-        writer.writerows(row for row in rows[1:] if int(row[0]) <= step)
-        yield writer
-
-
-def _progress(trainer: Trainer) -> Progress:
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[loss]}"),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        disable=not trainer.accelerator.is_main_process,
-    )

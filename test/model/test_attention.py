@@ -58,6 +58,17 @@ def test_attentions_and_blocks_answer_as_diffusers_do(count: int) -> None:
         torch.testing.assert_close(velocity(model, count), expected)
 
 
+def test_one_sample_trains_in_mixed_precision() -> None:
+    model = make_random_model()
+    restore(model.transformer)
+    expected = velocity(model, 1).detach()
+    lean(model.transformer)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = velocity(model, 1)
+    torch.testing.assert_close(found.float(), expected, atol=0.05, rtol=0.05)
+    found.sum().backward()
+
+
 def test_what_training_uses_has_diffusers_gradients_even_after_the_model_has_answered() -> None:
     model = make_random_model()
     restore(model.transformer)

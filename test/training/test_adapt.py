@@ -23,6 +23,7 @@ from diception_ros.training.adapt import (
     adapt,
     choose_rank,
     ensure_prompt,
+    fit,
     nearest_prompt,
     new_task,
 )
@@ -195,6 +196,20 @@ def test_settings_are_validated(name):
         Adaptation(**{name: 0})
 
 
+@pytest.mark.parametrize("mirror", [True, False])
+def test_a_batch_may_be_larger_than_what_there_is_and_none_of_it_mirrored(
+    model, folder, monkeypatch, mirror
+):
+    fed = []
+    monkeypatch.setattr(
+        "diception_ros.training.adapt.fit",
+        lambda model, data, *more: fed.append(len(data.images)) or fit(model, data, *more),
+    )
+    recipe = replace(SHORT, steps=1, batch=5, mirror=mirror)
+    assert adapt(model, read_pairs(folder).first(2), TASK, recipe).info.steps == 1
+    assert fed == [4 if mirror else 2]
+
+
 def test_minutes_end_it_earlier(model, folder):
     recipe = replace(SHORT, steps=100_000, minutes=1 / 60)
     assert 0 < adapt(model, read_pairs(folder), TASK, recipe).info.steps < 100_000
@@ -256,6 +271,19 @@ def test_the_command_writes_an_adapter_and_its_card(folder, bundle, tmp_path, ca
     assert set(info.metrics) == {"mean IoU unadapted", "mean IoU", "unseen images"}
     assert info.metrics["unseen images"] == 2
     assert (tmp_path / "square.yaml").read_text().startswith("task: square")
+
+
+@pytest.mark.parametrize("more", [[], ["--no-mirror"]])
+def test_the_command_may_leave_mirror_images_out(folder, bundle, tmp_path, monkeypatch, more):
+    asked = []
+
+    def adapt(model, pairs, task, recipe, report):
+        asked.append(recipe.mirror)
+        raise ValueError("that is all")
+
+    monkeypatch.setattr("diception_ros.training.adapt.adapt", adapt)
+    assert command(folder, bundle, tmp_path / "a.safetensors", "--max-share", "3", *more) == 2
+    assert asked == [not more]
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
+import json
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -13,11 +16,11 @@ from diception_ros.model.autoencoder import encode, projection
 from diception_ros.tasks import TASKS
 from diception_ros.training import cache
 from diception_ros.training.autoencoder import AutoencoderRecipe, build, principal_components
-from diception_ros.training.data import Batches, Encoder, load_ahead
+from diception_ros.training.data import Batches, Encoder, check_sources, load_ahead
 from diception_ros.training.pool import Pool
 from diception_ros.training.recipe import Phase, Recipe
 from diception_ros.training.scenes import make_frame
-from diception_ros.training.targets import COPY
+from diception_ros.training.targets import COPY, SPOT
 from diception_ros.training.train import first_model
 
 from .conftest import SIZE
@@ -66,6 +69,42 @@ def test_a_task_without_data_is_named(recipe: MakeRecipe, tmp_path: Path) -> Non
     batches = Batches(recipe(phases=(Phase(2, {"crack": 1.0}),)), TASKS)
     with pytest.raises(ValueError, match="no source has data for the task 'crack': name one"):
         batches[0]
+
+
+def manifest(folder: Path) -> Path:
+    """What a user has: an image with one object of a category."""
+    (folder / "rgb").mkdir()
+    cv2.imwrite(str(folder / "rgb" / "0.png"), np.zeros((SIZE, SIZE, 3), np.uint8))
+    whole = [0, 0, 0, SIZE, SIZE, SIZE, SIZE, 0]
+    coco = {
+        "images": [{"id": 1, "file_name": "0.png"}],
+        "categories": [{"id": 1, "name": "forklift"}],
+        "annotations": [{"id": 1, "image_id": 1, "category_id": 1, "segmentation": [whole]}],
+    }
+    (folder / "a.json").write_text(json.dumps(coco))
+    (folder / "data.yaml").write_text("images: rgb\ncoco: a.json\n")
+    return folder / "data.yaml"
+
+
+def test_a_later_phase_without_its_prompt_or_data_is_told_at_once(
+    recipe: MakeRecipe, model: Diception, tmp_path: Path
+) -> None:
+    own, scenes = manifest(tmp_path), next(iter(recipe().sources))
+
+    def check(later: dict[str, float], **changes: Any) -> None:
+        phases = (Phase(1, {"entity": 1.0}), Phase(2, later, changes.pop("weights", {})))
+        check_sources(recipe(phases=phases, **changes), TASKS, model.prompts)
+
+    check({"entity": 1.0, "semantic": 0.0}, sources={own: 1.0})
+    check(dict.fromkeys((*TASKS, COPY, SPOT), 1.0))
+    with pytest.raises(ValueError, match=r"prompt '\[\[image2semantic\]\] forklift' is not in"):
+        check({"semantic": 1.0}, sources={own: 1.0, scenes: 1.0})
+    with pytest.raises(ValueError, match="no source has data for the task 'depth': name one"):
+        check({"depth": 1.0}, sources={own: 1.0})
+    both = {own: 1.0, scenes: 1.0}
+    check({"depth": 1.0}, sources=both)
+    with pytest.raises(ValueError, match="no source has data for the task 'copy': name one"):
+        check({COPY: 1.0}, sources=both, weights={own: 1.0})
 
 
 def test_bare_rooms_give_no_pose_and_no_categories(recipe: MakeRecipe, tmp_path: Path) -> None:

@@ -6,14 +6,17 @@ import numpy as np
 import pytest
 import torch
 
+from diception_ros.imaging import Canvas
 from diception_ros.model import Diception
 from diception_ros.tasks import TASKS
 from diception_ros.training.data import Batches, Encoder
-from diception_ros.training.network import build
+from diception_ros.training.network import build, place_points
 from diception_ros.training.objective import Encoded, Noising, Objective
 from diception_ros.training.recipe import Phase, Recipe
 from diception_ros.training.targets import prompts
 from diception_ros.training.train import first_model
+
+from .conftest import SIZE
 
 MakeRecipe = Callable[..., Recipe]
 
@@ -40,11 +43,21 @@ def test_noise_passes_through_the_untrained_network(model: Diception) -> None:
     assert set(model.prompts.names) == set(prompts())
 
 
-def test_points_start_near_the_code_of_the_place_they_lie_in(model: Diception) -> None:
-    side = 8
-    codes = model.transformer.pos_embed.cropped_pos_embed(2 * side, 2 * side)[0]
-    rows, columns = torch.meshgrid(torch.arange(side), torch.arange(side), indexing="ij")
-    at = (torch.stack([rows, columns], -1).reshape(-1, 1, 2) + 0.5) / side
+@pytest.mark.parametrize(
+    ("canvas", "order"), [((128, 128), "row-col"), ((256, 192), "row-col"), ((256, 192), "col-row")]
+)
+def test_points_start_near_the_code_of_the_place_they_lie_in(
+    recipe: MakeRecipe, canvas: tuple[int, int], order: str
+) -> None:
+    model = first_model(recipe(canvas=canvas))
+    if order == "col-row":
+        model.info = replace(model.info, point_order=order)
+        place_points(model, 0)
+    high, side = (pixels // 16 for pixels in canvas)
+    codes = model.transformer.pos_embed.cropped_pos_embed(2 * high, 2 * side)[0]
+    rows, columns = torch.meshgrid(torch.arange(high), torch.arange(side), indexing="ij")
+    places = [(rows + 0.5) / high, (columns + 0.5) / side]
+    at = torch.stack(places if order == "row-col" else places[::-1], -1).reshape(-1, 1, 2)
     labels = torch.ones(len(at), 1, dtype=torch.long)
     with torch.no_grad():
         tokens = model.point_embedder(at, labels)[:, 0] - model.point_embedder.seg_embeddings.weight
@@ -66,6 +79,20 @@ def test_the_loss_is_that_of_the_formula(model: Diception, batch: Encoded) -> No
         torch.testing.assert_close(objective(batch, (0, 0)), expected)
         doubled = replace(batch, weights=2 * batch.weights)
         torch.testing.assert_close(objective(doubled, (0, 0)), 2 * expected)
+
+
+def test_points_are_fed_in_the_bundles_axis_order(model: Diception, batch: Encoded) -> None:
+    """As serving feeds them; what examples hold is always row, column."""
+    objective, fed = Objective(model, Noising()), []
+    point_tokens = model.point_tokens
+    model.point_tokens = lambda points, *more: fed.append(points) or point_tokens(points, *more)
+    click = Canvas(SIZE, SIZE).points_to_model([(12.0, 25.0)], [1], (SIZE, SIZE))[0]
+    asked = replace(batch, points=torch.from_numpy(click).expand(6, -1, -1))
+    for order in ("row-col", "col-row"):
+        model.info = replace(model.info, point_order=order)
+        served = Canvas(SIZE, SIZE).points_to_model([(12.0, 25.0)], [1], (SIZE, SIZE), order)[0]
+        objective(asked, (0,))
+        np.testing.assert_array_equal(fed[-1][0], served)
 
 
 def test_the_same_seed_draws_the_same(model: Diception, batch: Encoded) -> None:

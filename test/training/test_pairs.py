@@ -99,6 +99,19 @@ def test_latents_come_plain_mirrored_and_varied(folder):
     assert some.prompts == ("[[image2crack]]",) * 2
     plain = encode_pairs(model, pairs, new_task("crack", "colour"), 1, 3.0, 0)
     assert set(plain.weights.unique().tolist()) == {1.0}
+    several = take(plain, torch.arange(6) % 4)
+    assert len(several.images) == len(several.prompts) == 6
+
+
+def test_latents_come_without_mirror_images_where_these_would_be_false(folder):
+    model, pairs = make_random_model(), read_pairs(folder).first(2)
+    asked = {"variants": 2, "foreground": 0.0, "seed": 0}
+    task = new_task("lean", "colour")
+    both = encode_pairs(model, pairs, task, **asked)
+    plain = encode_pairs(model, pairs, task, **asked, mirror=False)
+    assert len(plain.targets) == len(plain.prompts) == len(plain.points) == 4
+    torch.testing.assert_close(plain.targets, both.targets[::2], atol=1e-3, rtol=0)
+    torch.testing.assert_close(plain.images, both.images[::2], atol=1e-3, rtol=0)
 
 
 def test_scores_are_means_over_the_pairs(folder):

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from diception_ros.model import EMBEDDED_BUNDLE, read_bundle_info
 from diception_ros.tasks import TASKS
 from diception_ros.training.recipe import Phase, Recipe, read_recipe
 
@@ -79,6 +80,24 @@ def test_the_rate_warms_up_stays_and_falls(recipe: MakeRecipe) -> None:
     assert rates[0] == pytest.approx(0.1) and rates[9:81] == pytest.approx([1.0] * 72)
     assert all(a > b for a, b in pairwise(rates[81:]))
     assert rates[90] == pytest.approx(0.505) and rates[100] == pytest.approx(0.01)
+
+
+def test_a_run_shorter_than_its_decay_reaches_its_rate(recipe: MakeRecipe) -> None:
+    short = recipe(phases=(Phase(100, {"depth": 1.0}),), rate=1.0, warmup_steps=10, decay_steps=500)
+    rates = [short.rate_at(step) for step in range(101)]
+    assert rates[:11] == pytest.approx([*(0.1 * step for step in range(1, 11)), 1.0])
+    assert all(a > b for a, b in pairwise(rates[10:]))
+    assert rates[100] == pytest.approx(0.01)
+
+
+def test_a_bundle_goes_on_at_its_own_canvas(tmp_path: Path) -> None:
+    """The page's recipe, which names none; what a recipe names wins."""
+    page = (FOLDER.parent / "docs" / "training.md").read_text()
+    (tmp_path / "r.yaml").write_text(page.split("```yaml\n")[3].split("```")[0])
+    found = read_recipe(tmp_path / "r.yaml", init=EMBEDDED_BUNDLE)
+    assert found.canvas == read_bundle_info(EMBEDDED_BUNDLE).canvas == (192, 192)
+    other = read_recipe(tmp_path / "r.yaml", init=EMBEDDED_BUNDLE, canvas=[64, 96])
+    assert other.canvas == (64, 96)
 
 
 def test_phases_follow_one_another(recipe: MakeRecipe) -> None:

@@ -10,18 +10,23 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 import torch
 import yaml
+from diffusers import SD3Transformer2DModel
+from torch.utils.checkpoint import checkpoint
 
 from diception_ros.model import Diception, read_bundle_info
 from diception_ros.model.transformer import velocity
+from diception_ros.tasks import TASKS
 from diception_ros.training.cache import fill
-from diception_ros.training.data import Batches
+from diception_ros.training.data import Batch, Batches
 from diception_ros.training.export import Notes, export
 from diception_ros.training.network import align_streams, split_tokens, stretch_positions
 from diception_ros.training.recipe import Phase, Recipe, Size
@@ -92,16 +97,37 @@ def test_the_installed_command_trains_with_worker_processes(
 
 
 PROCESS = """
+import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 import torch
 from diception_ros.training.recipe import read_recipe
-from diception_ros.training.train import train
+from diception_ros.training.train import Trainer, train
 
-trainer = train(read_recipe(Path(sys.argv[1])))
+recipe, folder, step = read_recipe(Path(sys.argv[1])), Path(sys.argv[2]), Trainer.train_step
+
+def killed(trainer, batches):
+    if trainer.step == 6:
+        raise KeyboardInterrupt
+    return step(trainer, batches)
+
+Trainer.train_step = killed
+try:
+    train(recipe)
+except KeyboardInterrupt:
+    Trainer.train_step = step
+trainer = train(recipe)
 state = trainer.accelerator
 found = {"processes": state.num_processes, "weights": trainer.weights}
-torch.save(found, f"{sys.argv[2]}/{state.process_index}.pt")
+own = replace(recipe, out=folder / f"disk{state.process_index}")
+if state.is_main_process:
+    shutil.copytree(recipe.out, own.out)
+try:
+    train(own)
+except ValueError as error:
+    found["refused"] = str(error)
+torch.save(found, f"{folder}/{state.process_index}.pt")
 """
 
 
@@ -113,7 +139,8 @@ def free_port() -> int:
 
 @pytest.mark.parametrize("machines", [1, 2])
 def test_two_processes_train_one_model(recipe: MakeRecipe, tmp_path: Path, machines: int) -> None:
-    """On one machine, and as on two: each started for itself, one process each."""
+    """On one machine, and as on two: each started for itself, one process each. Both are stopped
+    and go on; then each looks for the checkpoint on a disk of its own."""
     config = written(recipe(), tmp_path / "two.yaml")
     (tmp_path / "process.py").write_text(PROCESS)
     torchrun = [
@@ -142,6 +169,8 @@ def test_two_processes_train_one_model(recipe: MakeRecipe, tmp_path: Path, machi
     assert [step for step, _ in losses(recipe().out)] == list(range(1, 13))
     first, second = (torch.load(tmp_path / f"{rank}.pt") for rank in (0, 1))
     assert first["processes"] == second["processes"] == 2
+    told = "processes go on from steps [12, 0]: 'out' must be one folder that all machines see"
+    assert first["refused"] == second["refused"] == told
     alone = train(recipe(out=tmp_path / "alone"))
     for name, weight in first["weights"].items():
         torch.testing.assert_close(weight, second["weights"][name], rtol=0, atol=0, msg=name)
@@ -151,17 +180,79 @@ def test_two_processes_train_one_model(recipe: MakeRecipe, tmp_path: Path, machi
     assert moved > 1e-4
 
 
-def test_accumulated_batches_make_one_step(recipe: MakeRecipe, tmp_path: Path) -> None:
-    trainer = train(recipe(accumulate=2, phases=(Phase(3, {"depth": 1.0}),)))
+def test_a_row_of_the_log_is_the_mean_of_all_its_steps_after_a_kill_too(
+    recipe: MakeRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = {"log_every": 4, "save_every": 3, "phases": (Phase(4, {"depth": 1.0}),)}
+    train(recipe(out=tmp_path / "whole", **settings))
+    killed, step = recipe(out=tmp_path / "killed", **settings), Trainer.train_step
+
+    def three_steps(trainer: Trainer, batches: Iterator[Batch]) -> torch.Tensor:
+        if trainer.step == 3:
+            raise KeyboardInterrupt
+        return step(trainer, batches)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Trainer, "train_step", three_steps)
+        with pytest.raises(KeyboardInterrupt):
+            train(killed)
+    train(killed)
+    assert len(losses(tmp_path / "whole")) == 1
+    np.testing.assert_allclose(losses(killed.out), losses(tmp_path / "whole"), rtol=1e-4)
+
+
+def test_accumulated_batches_make_one_step(
+    recipe: MakeRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = recipe(accumulate=2, phases=(Phase(3, {"depth": 1.0}),))
+    trainer = train(made)
     assert trainer.step == 3 and len(losses(tmp_path / "out")) == 3
+    parts = [Batches(made, trainer.tasks)[number] for number in range(2)]
+    for number, part in enumerate(map(trainer.encoder, parts)):
+        with trainer.accelerator.autocast():
+            loss = trainer.objective(part, (made.seed, 0, trainer.step, number))
+            (loss / 2).backward()
+    expected, clip = gradients(trainer), trainer.accelerator.clip_grad_norm_
+    trainer.optimizer.optimizer.zero_grad()
+    found: list[dict[str, torch.Tensor]] = []
+
+    def seen(*given: Any) -> torch.Tensor:
+        found.append(gradients(trainer))
+        return clip(*given)
+
+    monkeypatch.setattr(trainer.accelerator, "clip_grad_norm_", seen)
+    trainer.train_step(iter(parts))
+    assert len(found) == 1
+    torch.testing.assert_close(found[0], expected)
 
 
-def test_recomputed_activations_give_the_same_losses(recipe: MakeRecipe, tmp_path: Path) -> None:
+def gradients(trainer: Trainer) -> dict[str, torch.Tensor]:
+    return {n: w.grad.clone() for n, w in trainer.weights.items() if w.grad is not None}
+
+
+def test_recomputed_activations_give_the_same_losses(
+    recipe: MakeRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     short = {"phases": (Phase(3, {"depth": 1.0}),)}
+    recomputing = Mock(wraps=checkpoint)
+    monkeypatch.setattr("diception_ros.model.transformer.checkpoint", recomputing)
     train(recipe(out=tmp_path / "a", **short))
+    assert not recomputing.called
     train(recipe(out=tmp_path / "b", checkpointing=True, **short))
+    assert recomputing.call_count == 3 * recipe().network.layers
     a, b = (losses(tmp_path / name) for name in "ab")
     np.testing.assert_allclose(a, b, rtol=1e-5)
+
+
+def test_the_running_mean_keeps_what_the_recipe_says_and_less_at_first(recipe: MakeRecipe) -> None:
+    made = recipe(ema=0.2)
+    trainer, batches = Trainer(made), Batches(made, TASKS)
+    for number, keep in enumerate((2 / 11, 0.2, 0.2)):
+        before = {name: mean.clone() for name, mean in trainer.mean.items()}
+        trainer.train_step(iter([batches[number]]))
+        for name, weight in trainer.weights.items():
+            expected = keep * before[name] + (1 - keep) * weight.detach()
+            torch.testing.assert_close(trainer.mean[name], expected)
 
 
 def test_the_running_mean_is_shown_and_the_weights_come_back(recipe: MakeRecipe) -> None:
@@ -203,12 +294,16 @@ def test_a_bundle_may_keep_a_share_of_the_weights_it_began_with(
     export(recipe(), tmp_path / "first")
     onward = recipe(out=tmp_path / "on", autoencoder=None, init=tmp_path / "first")
     train(onward)
-    found = []
+    first = Diception.load(tmp_path / "first").point_embedder
+    found, points = [], [first.get_parameter("point_embedder.2.weight")]
     for share in (0.0, 0.25, 1.0):
         export(onward, tmp_path / f"{share}", blend=share)
-        loaded = Diception.load(tmp_path / f"{share}").transformer
-        found.append(loaded.get_parameter("transformer_blocks.0.attn.to_q.weight"))
+        loaded = Diception.load(tmp_path / f"{share}")
+        found.append(loaded.transformer.get_parameter("transformer_blocks.0.attn.to_q.weight"))
+        points.append(loaded.point_embedder.get_parameter("point_embedder.2.weight"))
     before, some, after = found
+    torch.testing.assert_close(points[0], points[1], atol=1e-4, rtol=2e-3)
+    assert not torch.allclose(points[0], points[-1], atol=1e-3)
     card = read_bundle_info(tmp_path / "0.25")
     assert "25% of the weights are of these steps" in card.training
     torch.testing.assert_close(some, 0.75 * before + 0.25 * after, atol=1e-4, rtol=2e-3)
@@ -289,11 +384,31 @@ def test_split_tokens_answer_smooth_latents_as_the_whole_ones(recipe: MakeRecipe
     torch.testing.assert_close(torch.nn.functional.avg_pool2d(parts, 2), mean)
 
 
+def test_split_tokens_lie_around_the_places_of_the_whole_ones() -> None:
+    """In a grid of codes that are less than one apart, as SD3's are."""
+    sizes = {"sample_size": 16, "pos_embed_max_size": 24, "num_layers": 1}
+    sizes |= {"num_attention_heads": 2, "attention_head_dim": 64, "caption_projection_dim": 128}
+    whole = SD3Transformer2DModel(**sizes, joint_attention_dim=32, pooled_projection_dim=32)
+    codes = whole.pos_embed.pos_embed.unflatten(1, (24, 24))[0]
+    parts = split_tokens(whole, 1).pos_embed.pos_embed.reshape(24, 2, 24, 2, -1).mean((1, 3))
+    assert torch.nn.functional.cosine_similarity(parts, codes, dim=-1).min() > 0.99
+
+
 def test_a_checkpoint_of_another_network_is_refused(recipe: MakeRecipe) -> None:
     train(recipe())
-    other = recipe(network=recipe().network.__class__(width=128, heads=2, layers=3))
-    with pytest.raises(ValueError, match="is of another network: choose another 'out'"):
-        train(other)
+    for size in (Size(width=128, heads=2, layers=3), Size(width=192, heads=3, layers=2)):
+        with pytest.raises(ValueError, match="is of another network: choose another 'out'"):
+            train(recipe(network=size))
+
+
+def test_a_task_of_a_later_phase_without_data_is_told_before_the_first_step(
+    recipe: MakeRecipe, tmp_path: Path
+) -> None:
+    (tmp_path / "tasks.yaml").write_text("- {name: crack, prompt: '[[crack]]', kind: mask}")
+    phases = (Phase(1, {"depth": 1.0}), Phase(2, {"crack": 1.0}))
+    with pytest.raises(ValueError, match="no source has data for the task 'crack': name one"):
+        train(recipe(phases=phases, task_file=tmp_path / "tasks.yaml"))
+    assert not recipe().out.exists()
 
 
 def test_training_without_frames_says_how_to_render_some(
@@ -353,3 +468,4 @@ def test_streams_are_aligned_when_a_phase_begins_and_frozen_points_are_kept(
     resumed.resume(made.out / "last.pt")
     kept = resumed.model.point_embedder.point_embedder[2].weight
     torch.testing.assert_close(kept, points[2].weight, atol=0, rtol=0)
+    torch.testing.assert_close(resumed.mean, trainer.mean, atol=0, rtol=0)

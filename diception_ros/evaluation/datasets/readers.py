@@ -161,6 +161,8 @@ def read_map(path: Path) -> Float:
         values = load_array(path)
     else:
         picture = open_picture(path)
+        if picture.mode in ("1", "P"):  # bits and palettes: what is stored are indices
+            picture = picture.convert("L")
         values = np.asarray(picture) / (255 if picture.mode in EIGHT_BIT else 65535)
     if values.ndim != 2 or values.dtype.kind != "f":
         raise ValueError(f"expected a map (H, W) of floats or grey, found {values.shape}")

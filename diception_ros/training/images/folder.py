@@ -70,16 +70,20 @@ class Folder:
         self.by_category: dict[str, list[str]] = {}
         if isinstance(coco := manifest.sources.get("semantic"), Coco):
             self.by_category = names_by_category(coco)
-        self.prompts = tuple(
-            tasks[task].prompt_for(category)
-            for task in self.tasks
-            for category in (self.by_category if tasks[task].takes_category else [None])
-        )
+        self.prompts = tuple(prompt for task in self.tasks for prompt in self.prompts_of(task))
 
     @classmethod
     def open(cls, manifest: Path, canvas: Canvas, tasks: Mapping[str, Task] = TASKS) -> Folder:
         """tasks: TASKS and those of a task file. ValueError says what in the manifest is wrong."""
         return cls(read_manifest(manifest, tasks), canvas, tasks)
+
+    def prompts_of(self, task: str) -> tuple[str, ...]:
+        """Those of the task's examples; none for a task without data."""
+        if task not in self.tasks:
+            return ()
+        row = self.known[task]
+        categories = self.by_category if row.takes_category else [None]
+        return tuple(row.prompt_for(category) for category in categories)
 
     def example(self, task: str, rng: Rng) -> Example:
         """A random example at the canvas' size. ValueError if the manifest has no data for the

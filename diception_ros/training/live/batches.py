@@ -36,13 +36,12 @@ class LiveBatches:
             raise ValueError("expected a recipe with 'live'")
         self.recipe, self.live, self.rank = recipe, recipe.live, rank
         self.kinds = [path.name for path in recipe.sources]
-        side = recipe.canvas[0]
-        self.pool = LivePool(self.live.frames, side, device)
+        side, kinds = recipe.canvas[0], order(self.live, recipe.sources)
+        self.pool = LivePool(CHUNK * len(kinds), side, device)
         textures = torch.stack([*photos()]).to(device)
         self.caster = Caster(textures, side, compiled=device.type == "cuda")
         self.film = Film(torch.Generator(device))
-        self.film.generator.manual_seed(recipe.seed + rank)
-        self.chunks = chunks_ahead(order(self.live, recipe.sources), self.live.workers)
+        self.chunks = chunks_ahead(kinds, self.live.workers)
 
     def from_number(self, first: int) -> Iterator[Batch]:
         """Batches from number `first` on."""
@@ -54,6 +53,9 @@ class LiveBatches:
         """Adds frames until there are `wanted`, in whole chunks."""
         while self.pool.count < wanted:
             kind, worlds = next(self.chunks)
+            # By the frames' numbers: a resumed training renders all at once what it had before.
+            drawn = np.random.SeedSequence([self.recipe.seed, self.rank, 1, self.pool.count])
+            self.film.generator.manual_seed(int(drawn.generate_state(1)[0]))
             for start in range(0, CHUNK, self.live.together):
                 part = slice(start, start + self.live.together)
                 views = self.caster({name: value[part] for name, value in worlds.items()})

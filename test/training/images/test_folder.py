@@ -206,6 +206,12 @@ def test_one_json_serves_four_tasks(root: Path) -> None:
         "[[image2segmentation]]",
         "[[image2pose]]",
     }
+    assert set(folder.prompts_of("semantic")) == {
+        "[[image2semantic]] cup",
+        "[[image2semantic]] dog",
+    }
+    assert folder.prompts_of("point") == ("[[image2segmentation]]",)
+    assert folder.prompts_of("depth") == folder.prompts_of("copy") == ()
 
 
 def test_entities_have_one_random_colour_each_anew_every_time(root: Path) -> None:
@@ -321,6 +327,24 @@ def test_each_kind_of_task_that_a_user_describes(root: Path, tasks: dict[str, An
         np.testing.assert_allclose(example.colours[..., 1], heat, atol=tolerance)
     albedo = folder.example("albedo", rng()).colours
     np.testing.assert_allclose(albedo, picture(7) / np.float32(255), atol=1e-6)
+
+
+@pytest.mark.parametrize("mode", ["1", "P", "L"])
+def test_a_map_of_bits_or_with_a_palette_is_what_it_looks_like(
+    root: Path, tasks: dict[str, Any], mode: str
+) -> None:
+    shown = (true_ids() > 0).astype(np.uint8) * 255
+    stored = Image.fromarray(shown)
+    if mode == "P":
+        stored = Image.fromarray(shown // 255, "P")
+        stored.putpalette([0, 0, 0, 255, 255, 255])
+    (root / "heat").mkdir()
+    stored.convert(mode).save(root / "heat/0.png")
+    with Image.open(root / "heat/0.png") as saved:
+        assert saved.mode == mode
+    folder = opened(root, tasks=tasks, maps={"heat": {"folder": "heat"}})
+    colours = folder.example("heat", rng()).colours
+    np.testing.assert_array_equal(colours[..., 0], shown / np.float32(255))
 
 
 # Sizes and mirrors

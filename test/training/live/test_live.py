@@ -205,6 +205,20 @@ def test_sources_take_turns_by_their_weights() -> None:
     assert pack_chunk("plain", 0)["solid"].shape[0] == CHUNK
 
 
+def test_a_resumed_training_sees_the_frames_of_the_whole_one(
+    recipe: Callable[..., Recipe],
+) -> None:
+    """With a number of frames that is no multiple of what is rendered together."""
+    live = Live(frames=CHUNK + 20, first=CHUNK, a_step=16, workers=0)
+    made = live_recipe(recipe, live=live, phases=(Phase(3, {"depth": 1.0}),))
+    whole = list(LiveBatches(made, torch.device("cpu")).from_number(0))
+    resumed = LiveBatches(made, torch.device("cpu"))
+    again = list(resumed.from_number(2))
+    assert len(whole) == 3 and len(again) == 1 and resumed.pool.count == 2 * CHUNK
+    torch.testing.assert_close(again[0].images, whole[2].images, rtol=0, atol=0)
+    torch.testing.assert_close(again[0].targets, whole[2].targets, rtol=0, atol=0)
+
+
 def test_it_trains_and_goes_on(recipe: Callable[..., Recipe], tmp_path: Path) -> None:
     made = live_recipe(recipe, save_every=2)
     whole = train(made)

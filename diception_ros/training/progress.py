@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a training tells of itself: rows of a CSV, and a bar."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+COLUMNS = ("step", "seconds", "loss", "rate")
+
+
+@contextmanager
+def log_from(path: Path, step: int) -> Iterator[Any]:
+    """The CSV from `step` on: rows of steps that a kill lost, and that come again, are dropped."""
+    rows = [line.split(",") for line in path.read_text().splitlines()] if path.is_file() else []
+    with path.open("w", newline="", buffering=1) as file:
+        writer = csv.writer(file)
+        writer.writerow(COLUMNS)
+        writer.writerows(row for row in rows[1:] if int(row[0]) <= step)
+        yield writer
+
+
+def bar(shown: bool) -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[loss]}"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        disable=not shown,
+    )
