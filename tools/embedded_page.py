@@ -79,7 +79,10 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=256, help="of the frames, in pixels")
     options = parser.parse_args()
     folders = options.furnished, options.steps, options.bare
-    reports = [json.loads((folder / "metrics.json").read_text()) for folder in folders]
+    try:
+        reports = [json.loads((folder / "metrics.json").read_text()) for folder in folders]
+    except (ValueError, OSError) as error:
+        parser.error(str(error))
     furnished, steps, bare = reports
     found = tables(furnished, steps, bare)
     write_card(found)

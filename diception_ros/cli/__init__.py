@@ -101,6 +101,10 @@ def how_to_install(module: str) -> str:
 def one_line(error: Exception) -> str:
     """What a user reads of an error. A bare `diception` is answered with the help, as it is."""
     text = error.format_message() if isinstance(error, typer.TyperException) else str(error)
+    if isinstance(error, FileExistsError | NotADirectoryError):
+        text = f"{error.filename}: expected a folder, found a file"
+    elif isinstance(error, OSError) and error.filename and error.strerror:
+        text = f"{error.filename}: {error.strerror}"
     if type(error).__name__ == "NoArgsIsHelpError":
         return text
     return f"diception: {' '.join(text.split()) or type(error).__name__}"

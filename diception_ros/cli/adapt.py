@@ -18,13 +18,17 @@ if TYPE_CHECKING:
     from diception_ros.training.pairs import Pairs
 
 
+SEEDS = 2**63 - 1
+"""The largest that torch's generators take."""
+
+
 def adapt(
     folder: Annotated[Path, typer.Argument(help="images/ and targets/ with files of equal stems.")],
     task: Annotated[str, typer.Option(help="The new task's name; it becomes a topic.")],
     out: Annotated[Path | None, typer.Option(help="Default: <task>.safetensors.")] = None,
     kind: Annotated[str, typer.Option(help="Of the targets: mask, disparity or colour.")] = "mask",
     bundle: Annotated[Path | None, typer.Option(help="Default: the embedded demo model.")] = None,
-    prompt: Annotated[str, typer.Option(help="Default: [[image2<task>]].")] = "",
+    prompt: Annotated[str, typer.Option(help="Default: image2<task> in double brackets.")] = "",
     unseen: Annotated[
         Path | None, typer.Option(help="Another such folder, to measure before and after.")
     ] = None,
@@ -42,17 +46,18 @@ def adapt(
     checkpointing: Annotated[
         bool, typer.Option(help="Less memory, a third slower: for SD3's size on one GPU.")
     ] = False,
-    seed: Annotated[int, typer.Option(help="Of everything that is random.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=SEEDS, help="Of all that is random.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
 ) -> None:
     """Teach a bundle one more task from some tens of images; the bundle itself stays as it is."""
     import torch
 
+    from diception_ros.cli.outputs import check_writable
     from diception_ros.engine import EMBEDDED_BUNDLE, EngineConfig
     from diception_ros.model import Diception
     from diception_ros.training import adapt as training
 
-    console = Console(stderr=True)
+    console, path = Console(stderr=True), out or Path(f"{task}.safetensors")
     row = training.new_task(task, kind, prompt)
     recipe = training.Adaptation(
         rank=rank,
@@ -70,6 +75,7 @@ def adapt(
     dtype = torch.bfloat16 if on.type == "cuda" else torch.float32
     model = Diception.load(bundle or EMBEDDED_BUNDLE, on, dtype)
     used, share = training.choose_rank(model, recipe)
+    check_writable(path)
     console.print(
         f"{len(pairs.pairs)} pairs; rank {used} trains {share:.2%} of the network's parameters",
         highlight=False,
@@ -82,7 +88,6 @@ def adapt(
 
         adapter = training.adapt(model, pairs, row, recipe, report)
     adapter = with_metrics(adapter, model, held_out, row) if held_out else adapter
-    path = out or Path(f"{task}.safetensors")
     adapter.save(path)
     info = adapter.info
     print(

@@ -19,6 +19,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from diception_ros.cli.adapt import SEEDS
 from diception_ros.cli.cluster import Ray, RayWorkers, WorkerCpus, WorkerGpus, cluster_of
 
 if TYPE_CHECKING:
@@ -93,7 +94,7 @@ def evaluate(
     bundle: Bundle = None,
     steps: Steps = None,
     guidance: Guidance = None,
-    seed: Annotated[int, typer.Option(help="Of noise and of drawn objects.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=SEEDS, help="Of noise, drawn objects.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     ray: Ray = None,
     workers: RayWorkers = 0,
@@ -115,6 +116,8 @@ def evaluate(
 
     earlier = read_results(compare) if compare else None
     cluster = cluster_of(ray, workers, worker_gpus, worker_cpus)
+    if out.exists() and not out.is_dir():  # or it would be known after the work only
+        raise ValueError(f"{out}: expected a folder, found a file")
     if not form and is_bag(source):
         rules = Rules(find_preset(preset or "plain"), seed=seed)
         asked = BagPlan(rules, node, *_truths(against or []), slop, tuple(category or ()))

@@ -56,7 +56,10 @@ def read_image(path: Path) -> npt.NDArray[np.uint8]:
     if not path.is_file():
         raise ValueError(f"{path}: no such file")
     encoded = np.frombuffer(path.read_bytes(), np.uint8)
-    image = cv2.imdecode(encoded, cv2.IMREAD_COLOR) if encoded.size else None
+    try:
+        image = cv2.imdecode(encoded, cv2.IMREAD_COLOR) if encoded.size else None
+    except cv2.error as error:  # of a header that claims too many pixels
+        raise ValueError(f"{path}: OpenCV cannot read it: {error.err}") from error
     if image is None:
         raise ValueError(f"{path}: not an image that OpenCV can read ({encoded.size} bytes)")
     return np.ascontiguousarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB).astype(np.uint8))

@@ -21,6 +21,17 @@ from diception_ros.tasks import (
 )
 
 
+def check_writable(path: Path) -> None:
+    """OSError unless a file can be written there, before the work that it is to hold; a file that
+    is there stays as it is. Folders are made."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    there = path.exists()
+    with path.open("ab"):
+        pass
+    if not there:
+        path.unlink()
+
+
 def array_of(result: Result) -> npt.NDArray[Any]:
     """The plain array of a result, at the input's size.
 

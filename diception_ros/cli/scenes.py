@@ -14,6 +14,7 @@ from rich.progress import track
 
 First = Annotated[int, typer.Option(min=0, help="First seed; the others follow.")]
 Count = Annotated[int, typer.Option(min=1, help="How many.")]
+Shards = Annotated[int, typer.Option(min=1, help="How many; rounded up to whole shards.")]
 Size = Annotated[int, typer.Option(min=16, help="Height and width in pixels.")]
 
 app = typer.Typer(help="Synthetic scenes with exact ground truth.", no_args_is_help=True)
@@ -22,7 +23,7 @@ app = typer.Typer(help="Synthetic scenes with exact ground truth.", no_args_is_h
 @app.command()
 def render(
     out: Annotated[Path, typer.Argument(help="Folder for shards of 64 frames.")],
-    count: Count,
+    count: Shards,
     first: First = 0,
     size: Size = 128,
 ) -> None:
@@ -42,8 +43,12 @@ def sheet(
     size: Size = 192,
 ) -> None:
     """A contact sheet: image, depth, normals, instances, categories and keypoints of each seed."""
+    from diception_ros.cli.outputs import check_writable
     from diception_ros.training.scenes.contact_sheet import contact_sheet
 
+    if out.suffix != ".png":
+        raise ValueError(f"{out}: expected a file name that ends in .png")
+    check_writable(out)
     one_thread()
     contact_sheet(out, first, count, size)
     print(f"{count} scenes in {out}")

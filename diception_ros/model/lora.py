@@ -77,7 +77,10 @@ class Adapter:
             tensors |= {name + FIRST: first, name + SECOND: second}
         path.parent.mkdir(parents=True, exist_ok=True)
         whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-        save_file(whole, path, metadata={"card": json.dumps(asdict(self.info))})
+        try:
+            save_file(whole, path, metadata={"card": json.dumps(asdict(self.info))})
+        except SafetensorError as error:
+            raise OSError(f"adapter {path} cannot be written: {error}") from error
         path.chmod(0o644)
         card = yaml.safe_dump(asdict(self.info), sort_keys=False, allow_unicode=True, width=100)
         path.with_suffix(".yaml").write_text(card)

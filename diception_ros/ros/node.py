@@ -6,6 +6,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import sys
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from functools import wraps
@@ -314,7 +315,10 @@ def main(args: list[str] | None = None) -> None:
     would end ROS under a frame that is being published.
     """
     asked = note_signals()
-    rclpy.init(args=args, signal_handler_options=rclpy.SignalHandlerOptions.NO)
+    try:
+        rclpy.init(args=args, signal_handler_options=rclpy.SignalHandlerOptions.NO)
+    except RCLError as error:  # of a parameter file that is not there, or of wrong arguments
+        sys.exit(f"diception_node: {' '.join(str(error).split())}")
     executor = SingleThreadedExecutor()
     node = DiceptionNode()
     executor.add_node(node)

@@ -28,7 +28,7 @@ from diception_ros.model.lora import (
     target_layers,
 )
 from diception_ros.model.precision import autocast
-from diception_ros.tasks import Task
+from diception_ros.tasks import TASKS, Task
 from diception_ros.tasks.custom import KINDS, make_task
 from diception_ros.training.measure.timing import hardware
 from diception_ros.training.objective import Encoded, Noising, Objective
@@ -90,7 +90,9 @@ class Training:
 
 
 def new_task(name: str, kind: str = "mask", prompt: str = "") -> Task:
-    """ValueError for a name or kind that cannot be."""
+    """ValueError for a name or kind that cannot be, or a name that is taken."""
+    if name in TASKS:
+        raise ValueError(f"'{name}' is a task that the bundle has: give the new one another name")
     return make_task({"name": name, "kind": kind, "prompt": prompt or f"[[image2{name}]]"})
 
 

@@ -100,6 +100,8 @@ def pictures(folder: Path, rng: np.random.Generator, frames: int) -> dict[str, l
     """Rendered frames as the network will see them: {"image": [...], task: [...]} uint8 RGB."""
     found: dict[str, list[Image]] = {name: [] for name in ("image", *SHARES)}
     paths = rng.permutation(sorted(folder.glob("*[0-9].npz")))
+    if not len(paths):
+        raise ValueError(f"no shards in {folder}: render some with 'diception scenes render'")
     for path in paths[: max(frames // SHARD, 1)]:
         shard = load(path)
         for row in range(len(shard["rgb"])):
@@ -276,7 +278,10 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=AutoencoderRecipe.minutes)
     parser.add_argument("--cache", type=Path, required=True, help="folder of rendered shards")
     arguments = parser.parse_args()
-    train(AutoencoderRecipe(minutes=arguments.minutes), arguments.out, arguments.cache)
+    try:
+        train(AutoencoderRecipe(minutes=arguments.minutes), arguments.out, arguments.cache)
+    except (ValueError, OSError) as error:
+        parser.error(str(error))
 
 
 if __name__ == "__main__":

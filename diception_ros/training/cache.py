@@ -87,7 +87,7 @@ def frame_of(seed: int, size: int) -> Frame:
 
 def fill(folder: Path, first: int, count: int, size: int) -> str:
     """Renders seeds first .. first + count - 1, rounded up to whole shards; those that exist are
-    left alone. Returns what was made and how fast, for people.
+    left alone. Returns what was made and how fast, for people. ValueError for one of another size.
     """
     folder.mkdir(parents=True, exist_ok=True)
     started, made = time.monotonic(), 0
@@ -96,13 +96,25 @@ def fill(folder: Path, first: int, count: int, size: int) -> str:
     for seed in track(seeds, f"rendering {size} x {size}", console=console):
         path = folder / f"{seed:09d}.npz"
         if path.exists():
+            check_size(path, size)
             continue
         frames = [frame_of(number, size) for number in range(seed, seed + SHARD)]
         np.savez(path.with_suffix(".part.npz"), **pack(frames))
         path.with_suffix(".part.npz").rename(path)
         made += SHARD
     seconds = max(time.monotonic() - started, 1e-6)
-    return f"{made} frames in {seconds:.1f} s, {made / seconds:.1f} a second"
+    there = len(seeds) * SHARD - made
+    before = f"; {there} were there already" if there else ""
+    return f"{made} frames in {seconds:.1f} s, {made / seconds:.1f} a second{before}"
+
+
+def check_size(path: Path, size: int) -> None:
+    height, width = load(path)["rgb"].shape[1:3]
+    if (height, width) != (size, size):
+        raise ValueError(
+            f"{path} holds frames of {width}x{height}, not {size}x{size}: choose another folder, "
+            "or remove it"
+        )
 
 
 def main() -> None:

@@ -126,8 +126,18 @@ def no_data(task: str) -> ValueError:
     return ValueError(f"no source has data for the task '{task}': name one in 'sources'")
 
 
+def read_autoencoder(folder: Path) -> AutoencoderTiny:
+    """ValueError where there is none; nothing is ever downloaded instead."""
+    if not (folder / "config.json").is_file():
+        raise ValueError(
+            f"no autoencoder in {folder}: make one with 'python -m "
+            f"diception_ros.training.autoencoder --out {folder}', or go on from a bundle (init)"
+        )
+    return AutoencoderTiny.from_pretrained(folder, local_files_only=True)
+
+
 def load_autoencoder(folder: Path) -> AutoencoderTiny:
-    vae = AutoencoderTiny.from_pretrained(folder).eval().requires_grad_(False)
+    vae = read_autoencoder(folder).eval().requires_grad_(False)
     return vae.to(memory_format=torch.channels_last)
 
 

@@ -195,11 +195,14 @@ def main() -> None:
     options = vars(parser.parse_args())
     bundle, device = options.pop("bundle"), torch.device(options.pop("device"))
     plan = Plan(**{**options, "steps": tuple(options["steps"])})
-    model = Diception.load(bundle, device, best_dtype(device))
-    if device.type == "cpu":  # as the engine computes
-        write_out(model.transformer)
-        fuse(model.transformer)
-    found = run(model, plan)
+    try:
+        model = Diception.load(bundle, device, best_dtype(device))
+        if device.type == "cpu":  # as the engine computes
+            write_out(model.transformer)
+            fuse(model.transformer)
+        found = run(model, plan)
+    except (ValueError, OSError) as error:
+        parser.error(str(error))
     (plan.out / "metrics.json").write_text(json.dumps(found, indent=1) + "\n")
     for name, table in found["tables"].items():
         targets = TARGETS if name == RENDERED else {}

@@ -176,7 +176,10 @@ def read_recipe(path: Path, **changes: Any) -> Recipe:
     """A recipe from YAML; changes that are not None win. ValueError names unknown settings."""
     if not path.is_file():
         raise ValueError(f"{path}: no such recipe; config/train.yaml is the shipped one")
-    values = yaml.safe_load(path.read_text())
+    try:
+        values = yaml.safe_load(path.read_text())
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: expected a recipe in YAML: {error}") from error
     if not isinstance(values, dict):
         raise ValueError(f"{path}: expected settings 'name: value', found {type(values).__name__}")
     values.update({name: value for name, value in changes.items() if value is not None})

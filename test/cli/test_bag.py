@@ -150,6 +150,19 @@ def test_a_cluster_that_cannot_be_reached_is_one_line(bundle, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["bag"]
 
 
+def test_nothing_to_answer_is_said_and_leaves_nothing(bundle, tmp_path, capsys):
+    write(tmp_path / "bag", camera_lines(Types(), 2))
+    (tmp_path / "folder").mkdir()
+    for given, said in (
+        (["bag", "--from=1000"], "no bag has anything between --from and --to"),
+        (["folder"], "folder: expected a bag (metadata.yaml, .mcap or .db3), found a folder"),
+    ):
+        out = ["--out", str(tmp_path / "out.mcap"), "--bundle", str(bundle), "--task", "depth"]
+        assert run(["bag", str(tmp_path / given[0]), *given[1:], *out]) == 2
+        assert said in capsys.readouterr().err
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["bag", "folder"]
+
+
 def test_the_address_of_a_cluster_may_be_left_out():
     for given, meant in (
         (["bag", "a", "--ray"], ["bag", "a", "--ray=local"]),

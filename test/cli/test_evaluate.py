@@ -123,6 +123,13 @@ def test_mistakes_are_one_line(folder, tmp_path, capsys, options, message):
     assert not (tmp_path / "out").exists()
 
 
+def test_a_file_where_the_results_are_to_lie_is_told_before_any_work(folder, tmp_path, capsys):
+    (tmp_path / "out").write_text("mine")
+    assert run(["evaluate", str(folder), "--out", str(tmp_path / "out")]) == 2
+    assert one_line(capsys).endswith("out: expected a folder, found a file")
+    assert (tmp_path / "out").read_text() == "mine"
+
+
 def test_on_ray_the_results_are_those_of_one_process(
     folder, bundle, tmp_path, ray_here, monkeypatch
 ):

@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """`diception infer` as a user calls it: exit status, files, one line of error."""
 
+import struct
+import zlib
+
 import cv2
 import numpy as np
 import pytest
@@ -51,10 +54,27 @@ def test_the_seed_decides(pictures, bundle, tmp_path):
     assert (found[0] != found[2]).any()
 
 
-def test_good_images_are_done_beside_a_bad_one(pictures, bundle, tmp_path, capsys):
-    (pictures / "broken.png").write_text("no image")
+def huge():
+    """A PNG that claims to have more pixels than OpenCV takes."""
+
+    def chunk(name, data):
+        body = name + data
+        return struct.pack(">I", len(data)) + body + struct.pack(">I", zlib.crc32(body))
+
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", 100_000, 100_000, 8, 2, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(b"no image", "broken.png: not an image"), (huge(), "broken.png: OpenCV cannot read it")],
+)
+def test_good_images_are_done_beside_a_bad_one(
+    pictures, bundle, tmp_path, capsys, content, message
+):
+    (pictures / "broken.png").write_bytes(content)
     assert infer(pictures, bundle, tmp_path / "out", "--task", "depth") == 2
-    assert "broken.png: not an image" in one_line(capsys)
+    assert message in one_line(capsys)
     assert (tmp_path / "out" / "a.depth.npy").is_file()
     assert (tmp_path / "out" / "b.depth.npy").is_file()
 
@@ -94,3 +114,8 @@ def test_an_absent_bundle_is_named(pictures, tmp_path, capsys):
 def test_debug_shows_where_an_error_was_raised(pictures, bundle, tmp_path):
     with pytest.raises(ValueError, match="unknown task"):
         run(["--debug", "infer", str(pictures), "--task", "x", "--out", str(tmp_path)])
+
+
+def test_a_file_where_a_folder_is_wanted(pictures, bundle, capsys):
+    assert infer(pictures, bundle, pictures / "a.png", "--task", "depth") == 2
+    assert one_line(capsys).endswith("a.png: expected a folder, found a file")

@@ -24,6 +24,27 @@ def test_render_fills_a_folder_and_prints_how_fast(tmp_path, capsys, monkeypatch
     assert cache.load(tmp_path / "a" / "000000000.npz")["rgb"].shape == (2, 16, 16, 3)
 
 
+def test_what_is_there_is_not_mixed_with_other_things(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(cache, "SHARD", 2)
+    shards = ["scenes", "render", str(tmp_path / "a"), "--count", "2", "--size"]
+    assert [run([*shards, size]) for size in ("16", "16", "32")] == [0, 0, 2]
+    said = capsys.readouterr()
+    assert "0 frames in" in said.out
+    assert "2 were there already" in said.out
+    assert "000000000.npz holds frames of 16x16, not 32x32" in said.err
+    for kind in (["pairs", "--task=handle", "--count=1"], ["sequence", "--frames=1"]):
+        assert run(["scenes", kind[0], str(tmp_path / "a"), *kind[1:]]) == 2
+        assert "a is not empty: choose another folder" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["folder", "sheet.jpg"])
+def test_a_sheet_is_a_png(tmp_path, capsys, name):
+    (tmp_path / "folder").mkdir()
+    assert run(["scenes", "sheet", str(tmp_path / name), "--count", "1"]) == 2
+    assert f"{name}: expected a file name that ends in .png" in capsys.readouterr().err
+    assert [one.name for one in tmp_path.iterdir()] == ["folder"]
+
+
 def test_pairs_are_pictures_and_masks_of_one_name(tmp_path, capsys):
     command = ["scenes", "pairs", str(tmp_path), "--task", "handle", "--count", "2", "--first", "5"]
     assert run([*command, "--size", "64"]) == 0

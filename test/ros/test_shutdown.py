@@ -243,3 +243,12 @@ def test_an_error_while_ros_lasts_is_not_swallowed(new_node, bundle):
         publisher.destroy()
     with pytest.raises(InvalidHandle):
         publishers.publish_report(report)
+
+
+def test_a_parameter_file_that_is_not_there_is_one_line():
+    asked = ["--ros-args", "--params-file", "nowhere.yaml"]
+    node = [sys.executable, "-m", "diception_ros.ros.node", *asked]
+    done = subprocess.run(node, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert "diception_node: failed to initialize rcl: Couldn't parse params file" in done.stderr

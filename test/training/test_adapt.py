@@ -286,9 +286,24 @@ def test_the_command_may_leave_mirror_images_out(folder, bundle, tmp_path, monke
     assert asked == [not more]
 
 
+def test_where_nothing_can_be_written_nothing_is_learned(
+    folder, bundle, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr("diception_ros.training.adapt.adapt", None)
+    assert command(folder, bundle, tmp_path, "--max-share", "3") == 2
+    assert f"diception: {tmp_path}: Is a directory" in capsys.readouterr().err
+    taken = tmp_path / "taken.safetensors"
+    taken.write_text("mine")
+    with pytest.raises(TypeError):  # the training, which there is none of
+        command(folder, bundle, taken, "--max-share", "3")
+    assert taken.read_text() == "mine"
+
+
 @pytest.mark.parametrize(
     ("more", "message"),
     [
+        (["--task", "depth"], "'depth' is a task that the bundle has"),
+        (["--seed", "-1"], "Invalid value for '--seed'"),
         (["--rank", "64"], "rank 64 trains"),
         (["--kind", "sound"], "kind must be one of mask, disparity, colour"),
         (["--task", "floor-crack"], "must be lower-case letters, digits and underscores"),

@@ -16,7 +16,13 @@ from diception_ros.model.autoencoder import encode, projection
 from diception_ros.tasks import TASKS
 from diception_ros.training import cache
 from diception_ros.training.autoencoder import AutoencoderRecipe, build, principal_components
-from diception_ros.training.data import Batches, Encoder, check_sources, load_ahead
+from diception_ros.training.data import (
+    Batches,
+    Encoder,
+    check_sources,
+    load_ahead,
+    load_autoencoder,
+)
 from diception_ros.training.pool import Pool
 from diception_ros.training.recipe import Phase, Recipe
 from diception_ros.training.scenes import make_frame
@@ -191,3 +197,11 @@ def test_packed_frames_come_back(scenes: Path) -> None:
     np.testing.assert_allclose(back.depth, frame.depth, rtol=1e-3)
     seen = np.isfinite(frame.depth)
     np.testing.assert_allclose(back.normals[seen], frame.normals[seen], atol=0.01)
+
+
+def test_an_autoencoder_that_is_not_there_is_not_looked_for_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("diffusers.AutoencoderTiny.from_pretrained", None)
+    with pytest.raises(ValueError, match=r"no autoencoder in .*here: make one with 'python -m"):
+        load_autoencoder(tmp_path / "here")

@@ -27,12 +27,12 @@ def channels(plan: Plan, tasks: Mapping[str, Task]) -> list[mcap.Topic]:
 def _passed(plan: Plan) -> dict[str, mcap.Topic]:
     """Input topics of the bags that are passed through."""
     passed: dict[str, mcap.Topic] = {}
-    readable = 0
+    readable, asked = 0, False
     for path in plan.bags:
         try:
             with opened(path) as bag:
                 topics = plan.topics(bag)
-                plan.window(bag)
+                asked |= plan.window(bag).meets(*bag.span)
                 readable += 1
                 for name in sorted(topics.inputs):
                     passed.setdefault(name, _channel(bag, name))
@@ -41,6 +41,10 @@ def _passed(plan: Plan) -> dict[str, mcap.Topic]:
                 raise
     if not readable:
         raise ValueError("none of the bags can be used: try them one by one to see why")
+    if not asked:
+        raise ValueError(
+            "no bag has anything between --from and --to: 'diception bag info' has times"
+        )
     return passed
 
 

@@ -206,7 +206,7 @@ def parameter_values(file: Path) -> dict[str, Any]:
     try:
         tree = yaml.safe_load(file.read_text())
         sections = [node["ros__parameters"] for node in tree.values()]
-    except (yaml.YAMLError, AttributeError, KeyError, TypeError) as error:
+    except (yaml.YAMLError, UnicodeDecodeError, AttributeError, KeyError, TypeError) as error:
         raise ValueError(f"{file}: expected ROS parameters (NODE: ros__parameters:)") from error
     values = {key: value for section in sections for key, value in _flat(section, "")}
     return {key: value for key, value in values.items() if key.split(".")[-1] not in LIVE_ONLY}

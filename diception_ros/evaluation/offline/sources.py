@@ -130,6 +130,11 @@ class Bag:
         return Raw(connection.topic, connection.msgtype, received, data)
 
 
+def of_a_bag(file: Path) -> bool:
+    """Whether rosbag2 writes files of such a name; what is packed into .zstd, too."""
+    return file.name == "metadata.yaml" or not {".mcap", ".db3"}.isdisjoint(file.suffixes)
+
+
 @contextmanager
 def opened(path: Path) -> Iterator[Bag]:
     """The bag at a path: a folder with metadata.yaml, one without (the recorder was killed), or a
@@ -137,6 +142,10 @@ def opened(path: Path) -> Iterator[Bag]:
     with ExitStack() as stack:
         if not path.exists():
             raise ValueError(f"{path}: no such bag")
+        if path.is_dir() and not any(map(of_a_bag, path.iterdir())):
+            raise ValueError(
+                f"{path}: expected a bag (metadata.yaml, .mcap or .db3), found a folder without"
+            )
         if path.suffix in (".bag", ".active"):
             yield Bag(path, [_open_ros1(path, stack)])
             return

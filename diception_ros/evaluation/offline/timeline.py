@@ -57,6 +57,12 @@ class Window:
         start = None if self.start is None else self.start - SECOND
         return start, None if self.stop is None else self.stop + LOOK_AHEAD
 
+    def meets(self, begin: int, end: int) -> bool:
+        """Whether a recording of that span has anything in it."""
+        return (self.start is None or self.start <= end) and (
+            self.stop is None or self.stop > begin
+        )
+
     def holds(self, received: int) -> bool:
         return (self.start is None or received >= self.start) and (
             self.stop is None or received < self.stop

@@ -19,6 +19,7 @@ from torch.nn import functional
 
 from diception_ros.model.precision import autocast
 from diception_ros.training.autoencoder import AutoencoderRecipe, loss, photographs
+from diception_ros.training.data import read_autoencoder
 from diception_ros.training.live.batches import LiveBatches
 from diception_ros.training.recipe import Recipe, read_recipe
 
@@ -79,7 +80,7 @@ class Pictures:
 
 def fit(recipe: Recipe, folder: Path, out: Path, seconds: float, device: torch.device) -> None:
     """Trains the decoder of `folder` for that long, writes `out` with a log."""
-    model = AutoencoderTiny.from_pretrained(folder).to(device, memory_format=torch.channels_last)
+    model = read_autoencoder(folder).to(device, memory_format=torch.channels_last)
     model.encoder.requires_grad_(False)
     weights = list(model.decoder.parameters())
     optimizer = torch.optim.AdamW(weights, lr=recipe.rate, weight_decay=1e-3, fused=True)
@@ -130,8 +131,11 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=90)
     arguments = parser.parse_args()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    recipe = read_recipe(arguments.config)
-    fit(recipe, arguments.autoencoder, arguments.out, arguments.seconds, device)
+    try:
+        recipe = read_recipe(arguments.config)
+        fit(recipe, arguments.autoencoder, arguments.out, arguments.seconds, device)
+    except (ValueError, OSError) as error:
+        parser.error(str(error))
 
 
 if __name__ == "__main__":

@@ -21,8 +21,10 @@ CONVENTION = (
 
 def write_pairs(folder: Path, task: str, first: int, count: int, size: int) -> Iterator[Path]:
     """images/<seed>.png and targets/<seed>.png (white on black) for seeds from `first` on; yields
-    each image's path once both are written. ValueError for a task that does not exist.
+    each image's path once both are written. ValueError for a task that does not exist, or a folder
+    that is not empty.
     """
+    check_empty(folder)
     for seed in range(first, first + count):
         pair = make_pair(task, seed, size, size)
         name = f"{seed:06d}.png"
@@ -34,8 +36,9 @@ def write_pairs(folder: Path, task: str, first: int, count: int, size: int) -> I
 
 def write_sequence(folder: Path, seed: int, frames: int, size: int) -> Iterator[Path]:
     """rgb/<number>.png, depth/<number>.png (16 bit, millimetres) and, at the end, sequence.json
-    with intrinsics and poses. Yields each rgb path.
+    with intrinsics and poses. Yields each rgb path. ValueError for a folder that is not empty.
     """
+    check_empty(folder)
     entries = []
     for number, (frame, camera) in enumerate(sequence(seed, frames, size, size)):
         name = f"{number:06d}.png"
@@ -48,6 +51,12 @@ def write_sequence(folder: Path, seed: int, frames: int, size: int) -> Iterator[
     about = {"convention": CONVENTION, "seed": seed, "width": size, "height": size}
     about |= {"intrinsics": intrinsics, "depth_unit_m": 0.001, "frames": entries}
     (folder / "sequence.json").write_text(json.dumps(about, indent=1) + "\n")
+
+
+def check_empty(folder: Path) -> None:
+    """ValueError, or what is there already would be taken for a part of it."""
+    if folder.is_dir() and any(folder.iterdir()):
+        raise ValueError(f"{folder} is not empty: choose another folder, or remove it")
 
 
 def pose_of(camera: Camera) -> np.ndarray:
