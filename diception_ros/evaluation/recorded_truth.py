@@ -56,7 +56,8 @@ class Truths:
     def expect(self, outputs: Iterable[tuple[int, int]]) -> None:
         """Stamp and time of recording of all that is to be judged, by which `prune` knows what is
         still needed."""
-        self._outputs = np.fromiter(outputs, PAIR)
+        found = np.fromiter(outputs, PAIR)
+        self._outputs = found[np.argsort(found[:, 0], kind="stable")]
 
     def near(self, stamp: int, image: int) -> bool:
         """Whether a truth of one stamp may be an image's."""
@@ -73,9 +74,11 @@ class Truths:
 
     def _next_output(self, truth: Recorded) -> int:
         """When the next output that a truth may be of is recorded; its own time if none is."""
-        stamps, times = self._outputs.T
-        near = (np.abs(stamps - truth.stamp) <= self.slop * 1e9) & (times >= truth.received)
-        return int(times[near].min()) if near.any() else truth.received
+        reach = int(self.slop * 1e9)
+        span = truth.stamp - reach, truth.stamp + reach + 1
+        first, last = np.searchsorted(self._outputs[:, 0], span)
+        times = [int(time) for time in self._outputs[first:last, 1] if time >= truth.received]
+        return min(times, default=truth.received)
 
     def prune(self, received: int, waiting: Collection[int]) -> None:
         """Drops what no image needs: none of those that wait, by stamp, and no later one. received:

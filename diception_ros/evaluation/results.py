@@ -14,6 +14,8 @@ from diception_ros.evaluation.figures import Difference, Draws, Figure, Metric, 
 
 FILE = "results.json"
 FORMAT = "diception evaluation 1"
+BY_UNIT = "by unit"
+"""How replicates are drawn; those of files without this word were of single frames."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +115,7 @@ def _figure(figure: Figure, draws: Draws) -> dict[str, Any]:
         for frame, parts in figure.parts.items()
     }
     if figure.replicates:
-        entry["replicates"] = list(figure.replicates)
+        entry |= {"replicates": list(figure.replicates), "drawn": BY_UNIT}
     return entry
 
 
@@ -127,6 +129,8 @@ def _read_figure(entry: Mapping[str, Any]) -> Figure:
         math.nan if value is None else float(value) for value in entry.get("replicates", ())
     )
     value = float(entry["value"]) if replicates else None
+    if replicates and entry.get("drawn") != BY_UNIT:
+        replicates = (math.nan,)  # no pairs of those of today
     return Figure(Metric(**{name: entry[name] for name in names}), parts, value, replicates)
 
 

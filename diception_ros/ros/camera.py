@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from collections import OrderedDict
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,6 +20,8 @@ KEPT = 64
 """Camera infos remembered, two seconds at 30 Hz: they may come before or after the image."""
 
 
+RECTIFIED = re.compile(r"(?<![a-z])rect(ified)?(?![a-z])")
+"""In the name of a topic."""
 ENOUGH = 1000
 """Pixels of an instance's box that its median position is taken from."""
 
@@ -87,7 +90,7 @@ def resized(info: Any, header: Any, width: int, height: int) -> Any:
 def is_bent(info: Any, image_topic: str) -> bool:
     """Whether the lens bends straight lines in these images, as far as can be told: a rectified
     image comes with the D of the raw one (image_proc), so that only its name tells them apart."""
-    return any(info.d) and "rect" not in image_topic
+    return any(info.d) and not RECTIFIED.search(image_topic)
 
 
 def intrinsics(info: Any, width: int, height: int) -> Intrinsics:

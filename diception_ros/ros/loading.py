@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import logging
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -178,8 +179,9 @@ class Loading:
         """Waits for the end of the load and of what frees the engine, in seconds; True when both
         have ended."""
         threads = [thread for thread in (self._thread, self._closing) if thread is not None]
+        end = time.monotonic() + timeout
         for thread in threads:
-            thread.join(timeout)
+            thread.join(max(0.0, end - time.monotonic()))
         return not any(thread.is_alive() for thread in threads)
 
     def _run(self, load: Load) -> None:

@@ -7,6 +7,7 @@ import logging
 import os
 import signal
 import sys
+import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from functools import wraps
@@ -41,8 +42,8 @@ from diception_ros.ros.stream import Notes
 from diception_ros.ros.transforms import Transforms
 
 logger = logging.getLogger("diception_ros.ros.node")  # also where this is __main__
-EXIT_PATIENCE = 10.0
-"""Seconds that a frame in work may take when the process ends."""
+EXIT_PATIENCE = 8.0
+"""Seconds that all work in hand may take when the process ends; ros2 launch kills after ten."""
 NOTICE = 0.2
 """Seconds within which an idle node notices a signal."""
 SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
@@ -172,7 +173,8 @@ class DiceptionNode(LifecycleNode):  # type: ignore[misc]  # rclpy is not typed
     def destroy_node(self) -> None:
         self._close_session()
         # A thread inside torch when the interpreter ends would bring the process down with a crash.
-        self.at_work = bool([one for one in self._ended if not one.join(EXIT_PATIENCE)])
+        end = time.monotonic() + EXIT_PATIENCE
+        self.at_work = not all(one.join(max(0.0, end - time.monotonic())) for one in self._ended)
         if self.at_work:
             logger.warning("the work in hand did not end within %g s", EXIT_PATIENCE)
         unbridge(self._log_bridge)
@@ -189,7 +191,7 @@ class DiceptionNode(LifecycleNode):  # type: ignore[misc]  # rclpy is not typed
         if self._session is not None:
             self._session.close()
             # What it has in work goes on: a load of before, for example, or a frame.
-            self._ended = [one for one in self._ended if not one.join(0)] + [self._session]
+            self._ended.append(self._session)
             self._session = None
 
     def _fail(self, transition: str, cause: str) -> TransitionCallbackReturn:
@@ -282,6 +284,7 @@ class DiceptionNode(LifecycleNode):  # type: ignore[misc]  # rclpy is not typed
         return ("ready", "") if session.active else ("inactive", "")
 
     def _report_health(self) -> None:
+        self._ended = [session for session in self._ended if not session.join(0)]
         state, cause = self._state()
         if self._session is not None:
             self._session.adapt()

@@ -245,6 +245,12 @@ def cloud_tasks(parameters: NodeParameters) -> tuple[str, ...]:
     return ("depth", *(task for task, is_asked in beside if is_asked))
 
 
+def cloud_rate(parameters: NodeParameters) -> float:
+    """Clouds a second: the lowest of their own and of their tasks' rates, 0 without any."""
+    tasks = (parameters.of_task(task).max_rate for task in cloud_tasks(parameters))
+    return min((rate for rate in (parameters.cloud.max_rate, *tasks) if rate > 0), default=0.0)
+
+
 def needed_tasks(wanted: Sequence[Output], parameters: NodeParameters) -> tuple[str, ...]:
     """The tasks that these topics ask for, in the order of the parameter `tasks`."""
     needed = {task for output in wanted for task in output.tasks}

@@ -16,7 +16,7 @@ from diception_ros.ros.answers import Frame
 from diception_ros.ros.camera import intrinsics, is_bent, resized, stamp_ns
 from diception_ros.ros.images import to_rgb
 from diception_ros.ros.incoming import Incoming, Prompts
-from diception_ros.ros.outputs import Output, cloud_tasks, needed_tasks
+from diception_ros.ros.outputs import Output, cloud_rate, cloud_tasks, needed_tasks
 from diception_ros.ros.parameters import NodeParameters
 from diception_ros.ros.requests import Placed, pointed, requests_for, seen
 from diception_ros.ros.stages import Stages
@@ -162,15 +162,14 @@ class Preparation:
         self, wanted: Sequence[Output], parameters: NodeParameters
     ) -> tuple[list[str], list[Output]]:
         """The tasks to compute now and the outputs left, by the rates of tasks and cloud. A cloud
-        waits for all its tasks, so that one has the fields of the next."""
-        cloud_due = self._limiters[CLOUD].due(parameters.cloud.max_rate) and all(
-            self._is_due(task, parameters) for task in cloud_tasks(parameters)
-        )
+        takes all its tasks along, so that one has the fields of the next."""
+        cloud_due = self._limiters[CLOUD].due(cloud_rate(parameters))
         left = [output for output in wanted if output.topic != CLOUD or cloud_due]
+        along = cloud_tasks(parameters) if any(one.topic == CLOUD for one in left) else ()
         tasks = [
             task
             for task in needed_tasks(left, parameters)
-            if self._is_due(task, parameters) and self._can_ask(task, parameters)
+            if (task in along or self._is_due(task, parameters)) and self._can_ask(task, parameters)
         ]
         return tasks, left
 
@@ -190,7 +189,7 @@ class Preparation:
         for task in tasks:
             self._limiters[f"{task}."].passed(parameters.of_task(task).max_rate)
         if "depth" in tasks and any(output.topic == CLOUD for output in wanted):
-            self._limiters[CLOUD].passed(parameters.cloud.max_rate)
+            self._limiters[CLOUD].passed(cloud_rate(parameters))
 
     def _frame(self, incoming: Incoming, parameters: NodeParameters) -> Frame:
         """The decoded image at the published size, with its camera where metres are wanted."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -119,9 +120,10 @@ class Session:
         self.loading.abandon(self._end_work)
 
     def join(self, timeout: float) -> bool:
-        """Waits, after `close`, for the load or the frame in work, each at most `timeout` seconds;
+        """Waits, after `close`, for the load and the frames in work, at most `timeout` seconds;
         True when all work has ended."""
-        return self._end_work(timeout) and self.loading.join(timeout)
+        end = time.monotonic() + timeout
+        return self._end_work(timeout) and self.loading.join(max(0.0, end - time.monotonic()))
 
     def _loaded(self) -> None:
         with self._lock:
@@ -150,8 +152,12 @@ class Session:
         self._workers = [one for one in self._workers if not one.join(0)] + [worker]
 
     def _end_work(self, timeout: float | None = None) -> bool:
-        """Waits for the frames in work, at most so many seconds for one; True when none is left."""
-        return all(worker.join(timeout) for worker in self._workers)
+        """Waits for the frames in work, at most so many seconds; True when none is left."""
+        end = None if timeout is None else time.monotonic() + timeout
+        return all(
+            worker.join(None if end is None else max(0.0, end - time.monotonic()))
+            for worker in self._workers
+        )
 
     def _sync_topics(self) -> None:
         for name, stream in self.streams.items():

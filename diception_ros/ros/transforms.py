@@ -14,6 +14,8 @@ FindPose = Callable[[str, str, Any], tuple[float, ...]]
 ValueError with the reason where there is none."""
 PATIENCE = 0.1
 """Seconds that the pose of an image may come after the image: odometry often does."""
+AGAIN = 1.0
+"""Seconds without waiting after it was in vain: where odometry has died no image should."""
 
 
 def no_pose(target: str, source: str, stamp: Any) -> tuple[float, ...]:
@@ -30,6 +32,7 @@ class Transforms:
         self._lock = threading.Lock()
         self._buffer: Any = None
         self._untimely: type[Exception] = Exception
+        self._waits_from: dict[tuple[str, str], float] = {}
 
     def __call__(self, target: str, source: str, stamp: Any) -> tuple[float, ...]:
         """See FindPose."""
@@ -46,12 +49,16 @@ class Transforms:
     def _look_up(self, target: str, source: str, stamp: Any) -> Any:
         """Waits for a pose of this time, but not for a frame that nobody has named: that may never
         come, and every image would wait. By a clock that no simulation stops."""
-        end = time.monotonic() + PATIENCE
+        begun = time.monotonic()
         while True:
             try:
                 return self._buffer.lookup_transform(target, source, stamp)
             except self._untimely:
-                if time.monotonic() > end:
+                now = time.monotonic()
+                if begun < self._waits_from.get((target, source), 0.0):
+                    raise
+                if now > begun + PATIENCE:
+                    self._waits_from[target, source] = now + AGAIN
                     raise
             time.sleep(0.005)
 

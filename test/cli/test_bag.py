@@ -155,7 +155,7 @@ def test_nothing_to_answer_is_said_and_leaves_nothing(bundle, tmp_path, capsys):
     (tmp_path / "folder").mkdir()
     for given, said in (
         (["bag", "--from=1000"], "no bag has anything between --from and --to"),
-        (["folder"], "folder: expected a bag (metadata.yaml, .mcap or .db3), found a folder"),
+        (["folder"], "folder cannot be read as a bag: expected metadata.yaml, .mcap or .db3"),
     ):
         out = ["--out", str(tmp_path / "out.mcap"), "--bundle", str(bundle), "--task", "depth"]
         assert run(["bag", str(tmp_path / given[0]), *given[1:], *out]) == 2

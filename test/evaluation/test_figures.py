@@ -178,6 +178,16 @@ def test_results_come_back_from_their_json(tmp_path):
     assert all(one.verdict == EVEN and one.difference == 0 for one in same)
 
 
+def test_replicates_of_single_frames_are_not_paired_with_those_of_units(tmp_path):
+    frames = {"a": {}, "b": {}}
+    this = Results({"source": tmp_path}, {}, [Figure(SHARE, frames, 0.5, (0.4, 0.5, 0.6))])
+    write_results(tmp_path / "results.json", this)
+    assert compare_results(this, read_results(tmp_path))[1] == []
+    text = (tmp_path / "results.json").read_text()
+    (tmp_path / "results.json").write_text(text.replace('"drawn"', '"before"'))
+    assert compare_results(this, read_results(tmp_path))[1] == ["semantic mIoU (classes)"]
+
+
 def test_what_is_no_results_file_is_named(tmp_path):
     with pytest.raises(ValueError, match=r"results\.json: cannot be read, expected the results"):
         read_results(tmp_path)

@@ -113,6 +113,8 @@ def test_an_info_without_a_size_is_named(info):
         ([-0.3, 0.1, 0.0, 0.0], "/camera/image_raw/compressed", True),
         ([-0.3, 0.1, 0.0, 0.0, 0.0], "/camera/image_rect_color", False),
         ([-0.3, 0.1, 0.0, 0.0, 0.0], "/camera/image_rect/compressed", False),
+        ([-0.3, 0.1, 0.0, 0.0, 0.0], "/rectified/image", False),
+        ([-0.3, 0.1, 0.0, 0.0, 0.0], "/direct/image_raw", True),
     ],
 )
 def test_distorted_images_are_told_by_their_info_and_name(d, topic, bent):

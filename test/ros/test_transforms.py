@@ -92,6 +92,7 @@ def test_the_tree_knows_what_tf2_knows(tf2_ros):
 
 
 def test_the_listener_hears_tf_and_says_what_is_missing(tf2_ros, talking, monkeypatch):
+    monkeypatch.setattr("diception_ros.ros.transforms.AGAIN", 0.0)
     node, other = talking
     moving = tf2_ros.TransformBroadcaster(other)
     fixed = tf2_ros.StaticTransformBroadcaster(other)
@@ -183,6 +184,23 @@ def test_a_pose_may_come_after_its_image_but_not_for_ever(stand_in, talking, mon
     with pytest.raises(ValueError, match="no transform from 'camera' to 'map': into the future"):
         poses("map", "camera", now)
     assert 0.1 <= time.monotonic() - begun < 5
+
+
+def test_where_odometry_has_died_not_every_image_waits(stand_in, talking, monkeypatch):
+    poses, waits, now = Transforms(talking[0]), [], Time().to_msg()
+    monkeypatch.setattr(Buffer, "since", float("inf"))
+    monkeypatch.setattr("diception_ros.ros.transforms.PATIENCE", 0.5)
+    for again in (60.0, 60.0, 0.0):
+        monkeypatch.setattr("diception_ros.ros.transforms.AGAIN", again)
+        if not again:
+            poses._waits_from.clear()  # a minute later
+        begun = time.monotonic()
+        with pytest.raises(ValueError, match="into the future"):
+            poses("map", "camera", now)
+        waits.append(time.monotonic() - begun)
+    assert waits[0] >= 0.5
+    assert waits[1] < 0.4
+    assert waits[2] >= 0.5
 
 
 def test_a_frame_that_nobody_knows_is_not_waited_for(stand_in, talking, monkeypatch):

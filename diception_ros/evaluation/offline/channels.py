@@ -43,7 +43,7 @@ def _passed(plan: Plan) -> dict[str, mcap.Topic]:
         raise ValueError("none of the bags can be used: try them one by one to see why")
     if not asked:
         raise ValueError(
-            "no bag has anything between --from and --to: 'diception bag info' has times"
+            "no bag has anything between --from and --to ('diception bag info' says when)"
         )
     return passed
 

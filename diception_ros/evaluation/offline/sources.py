@@ -144,7 +144,7 @@ def opened(path: Path) -> Iterator[Bag]:
             raise ValueError(f"{path}: no such bag")
         if path.is_dir() and not any(map(of_a_bag, path.iterdir())):
             raise ValueError(
-                f"{path}: expected a bag (metadata.yaml, .mcap or .db3), found a folder without"
+                f"{path} cannot be read as a bag: expected metadata.yaml, .mcap or .db3 files in it"
             )
         if path.suffix in (".bag", ".active"):
             yield Bag(path, [_open_ros1(path, stack)])

@@ -206,8 +206,9 @@ def _shots(
 
 def _latched(bag: Bag, topics: Topics, before: int, beside: _Beside, report: Report) -> list[Raw]:
     """What was said before a time and still holds: stores the newest camera info and prompts, and
-    gives what of them, and of static transforms, is to be passed through at that time."""
-    found = list(bag.messages(topics.inputs & {STATIC}, report, None, before))
+    gives what of them, and of static transforms, is to be passed through at that time. Parts of the
+    bag that are damaged are not in the window; a message that should hold and does not is named."""
+    found = list(bag.messages(topics.inputs & {STATIC}, _ignored, None, before))
     for topic in (topics.camera_info, topics.prompts):
         found += _newest(bag, topics, topic, before, beside, report)
     return [replace(raw, received=before) for raw in found if raw.topic in topics.inputs]
@@ -220,7 +221,7 @@ def _newest(
     because to read a long bag from its beginning takes long."""
     begin, step = bag.span[0], SECOND
     while topic and before > begin:
-        for raw in reversed(list(bag.messages({topic}, report, before - step, before))):
+        for raw in reversed(list(bag.messages({topic}, _ignored, before - step, before))):
             if _store(beside, topics, raw, report):
                 return [raw]
         before, step = before - step, 16 * step

@@ -128,8 +128,11 @@ def panoptic(
 def best_ious(ids: Array, masks: Sequence[Bool]) -> npt.NDArray[np.float64]:
     """For every true mask (H, W), which may overlap, the best IoU that any found instance has.
     ids (H, W) whole numbers, 0 and below = none. Uijlings et al. 2013 (IJCV), section 5.2."""
-    names, place = np.unique(ids, return_inverse=True)
-    place = place.reshape(ids.shape)
+    if ids.size and ids.min() >= 0 and ids.max() < ids.size:
+        names, place = np.arange(int(ids.max()) + 1), ids.astype(np.int64)
+    else:  # as colour codes are; it takes several times as long
+        names, place = np.unique(ids, return_inverse=True)
+        place = place.reshape(ids.shape)
     areas = np.bincount(place.ravel())
     best = np.zeros(len(masks))
     for i, mask in enumerate(masks):

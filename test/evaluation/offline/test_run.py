@@ -408,7 +408,7 @@ def test_a_run_is_not_mixed_with_another(go, out, tmp_path, monkeypatch):
         ({"values": {"tasks": ["normal"]}}, r"tasks was \['depth'\], is \['normal'\]"),
         ({"values": {"seed": 5}}, r"seed was None, is 5"),
         ({"bag": "other"}, r"bags was \['.*/bag'\], is \['.*/other'\]"),
-        ({"start": 0.5}, r"start was None, is 0\.5"),
+        ({"start": 0.1}, r"start was None, is 0\.1"),
         ({"every": 2}, r"every was 1, is 2"),
         ({"keep_inputs": True}, r"keep_inputs was False, is True"),
         ({"batch": 2}, r"batch was 1, is 2"),
