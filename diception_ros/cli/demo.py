@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 RENDERED = 24
 CATEGORIES = ("person", "chair", "dining table", "couch")
+MARK = ".diception-demo"
+"""The file by which a demo knows its folder again."""
 OWN = (
     "frames",
     "bag",
@@ -102,8 +104,13 @@ def check_ros() -> None:
 
 
 def prepare(out: Path) -> None:
-    """An empty place for a demo: removes what an earlier one wrote and nothing else."""
+    """An empty place for a demo: removes what an earlier one wrote and nothing else. ValueError
+    where something of that name is not known to be a demo's."""
     out.mkdir(parents=True, exist_ok=True)
+    there = [name for name in OWN if (out / name).exists()]
+    if there and not any((out / name).exists() for name in (MARK, "node.log")):
+        raise ValueError(f"{out} holds {there[0]}, which no demo wrote: choose another --out")
+    (out / MARK).touch()
     for name in OWN:
         path = out / name
         if path.is_dir():

@@ -21,6 +21,8 @@ from diception_ros.geometry.transforms import Matrix, TransformTree
 
 MERGE = 5_000_000
 """Points that are gathered before they are thinned together."""
+FAR = 2**14
+"""m, from where on float32 has steps of 2 mm."""
 
 
 @dataclass(frozen=True)
@@ -89,6 +91,7 @@ def export_map(bag: Path, out: Path, settings: MapSettings) -> MapReport:
                 if pose is None:
                     unposed += 1
                 else:
+                    check_near(pose, target)
                     images += 1
                     plain += frame.rgb is None
                     gathered.add(points_of(frame, pose, settings), writer)
@@ -102,12 +105,25 @@ def export_map(bag: Path, out: Path, settings: MapSettings) -> MapReport:
             )
         gathered.finish(writer)
         count = writer.count
+        if not count:
+            within = f" within {settings.max_depth:g} m" if settings.max_depth else ""
+            raise ValueError(f"none of {images} images of {topics.depth} has a known point{within}")
     return MapReport(count, images, target, bool(tree), unposed, plain)
 
 
 def pose_in(tree: TransformTree, target: str, frame: DepthFrame) -> Matrix | None:
     """Camera to map (4, 4); None where TF does not know it."""
     return tree.pose(target, frame.frame_id, frame.stamp)
+
+
+def check_near(pose: Matrix, target: str) -> None:
+    """ValueError where the float32 of the files has steps of more than 2 mm."""
+    away = float(np.abs(pose[:3, 3]).max())
+    if away > FAR:
+        raise ValueError(
+            f"'{target}' is {away / 1000:.0f} km from the camera, where files have steps "
+            f"of {np.spacing(np.float32(away)):.3f} m: name a nearer --frame, such as map or odom"
+        )
 
 
 def points_of(frame: DepthFrame, pose: Matrix, settings: MapSettings) -> Cloud:

@@ -26,6 +26,8 @@ LARGEST = 7
 """Radius of a point in pixels, at most."""
 GROUND = (241, 243, 245)
 UNLABELLED = (173, 178, 184)
+MOST = 255
+"""Different colours of labels."""
 OPACITY = 0.65
 """Of a label's colour over the points' brightness."""
 
@@ -50,6 +52,7 @@ def cloud_picture(points: Float, colours: Rgb, size: tuple[int, int] = SIZE) -> 
 def label_colours(labels: npt.NDArray[np.uint32], colours: Rgb | None = None) -> Rgb:
     """The colours (N, 3) of class ids (N,), those of the semantic picture, grey for none; over the
     points' own, where they have some, so that their shape stays."""
+    labels = np.where(labels > 0, (labels - 1) % MOST + 1, 0)  # ids may be any 32 bits
     table = distinct_colours(int(labels.max(initial=0)))
     table[0] = UNLABELLED
     grey = UNLABELLED[0] if colours is None else colours.mean(axis=1, keepdims=True)

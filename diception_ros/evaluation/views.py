@@ -20,8 +20,8 @@ from diception_ros.evaluation.depth_bags import (
 from diception_ros.geometry import Intrinsics
 
 Rgb = npt.NDArray[np.uint8]
-FLOAT32, UINT32 = 7, 6
-"""Data types of sensor_msgs/PointField."""
+FLOAT32, UNSIGNED = 7, {2: "u1", 4: "u2", 6: "u4"}
+"""Data types of sensor_msgs/PointField; labels of another type are no class ids."""
 
 
 @dataclass(frozen=True)
@@ -112,10 +112,13 @@ def points_of(topic: str, message: Any) -> Points:
     if len(message.data) < count * step or message.row_step != message.width * step:
         raise ValueError(f"{topic}: {count} points need {count * step} bytes without padding")
     order = ">" if message.is_bigendian else "<"
-    names = [name for name in ("x", "y", "z", "rgb", "label") if name in fields]
+    kinds = {**dict.fromkeys("xyz", "f4"), "rgb": "u4"}
+    if "label" in fields and fields["label"].datatype in UNSIGNED:
+        kinds["label"] = UNSIGNED[fields["label"].datatype]
+    names = [name for name in kinds if name in fields]
     layout = {
         "names": names,
-        "formats": [f"{order}{'f4' if name in 'xyz' else 'u4'}" for name in names],
+        "formats": [order + kinds[name] for name in names],
         "offsets": [fields[name].offset for name in names],
         "itemsize": step,
     }

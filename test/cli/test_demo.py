@@ -8,6 +8,7 @@ import pytest
 
 from diception_ros.cli import run
 from diception_ros.cli.demo import (
+    MARK,
     OWN,
     bundle_categories,
     check_ros,
@@ -39,13 +40,22 @@ def test_a_long_story_is_told_by_its_first_and_its_last_line():
 
 
 def test_only_what_a_demo_wrote_is_removed(tmp_path):
+    prepare(tmp_path)
     (tmp_path / "bag").mkdir()
     (tmp_path / "bag" / "bag.mcap").touch()
     (tmp_path / "sheet.png").touch()
     (tmp_path / "holiday.png").touch()
     prepare(tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == ["holiday.png"]
+    assert {path.name for path in tmp_path.iterdir()} == {"holiday.png", MARK}
     assert "bag" in OWN
+
+
+def test_a_recording_of_the_users_own_is_not_taken_for_a_demos(tmp_path):
+    (tmp_path / "bag").mkdir()
+    (tmp_path / "bag" / "drive_0.mcap").touch()
+    with pytest.raises(ValueError, match="holds bag, which no demo wrote: choose another --out"):
+        prepare(tmp_path)
+    assert (tmp_path / "bag" / "drive_0.mcap").is_file()
 
 
 def test_categories_are_those_the_bundle_knows(bundle):

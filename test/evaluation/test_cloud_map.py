@@ -9,7 +9,7 @@ import pytest
 
 from diception_ros.cli import run
 from diception_ros.evaluation.cloud_files import PCD_ROW, PLY_ROW, CloudWriter
-from diception_ros.evaluation.cloud_map import MapSettings, export_map
+from diception_ros.evaluation.cloud_map import MapSettings, check_near, export_map
 from diception_ros.geometry.cloud_filter import Cloud
 from diception_ros.training.scenes.shapes import CYLINDER, ELLIPSOID
 from diception_ros.training.scenes.world import room
@@ -138,6 +138,11 @@ def test_damaged_images_are_left_out_with_one_line(
         ([], ["/diception/depth/image"], "holds no depth image with a camera_info beside it"),
         ([], ["/diception/depth/camera_info"], "holds no depth image with a camera_info beside it"),
         (["--frame", "moon"], [], "does not connect 'moon' with 'camera_optical_frame'"),
+        (
+            ["--max-depth", "0.01"],
+            [],
+            "none of 4 images of /diception/depth/image has a known point",
+        ),
         (["--depth", "/absent"], [], "/absent: expected a topic of sensor_msgs/msg/Image"),
         (
             ["--depth", "/camera/image"],
@@ -156,6 +161,14 @@ def test_what_a_bag_lacks_is_one_line(moving_bag, tmp_path, capsys, arguments, l
     assert run(["export-cloud", str(moving_bag(leave=leave)), "--out", str(out), *arguments]) == 2
     assert line in capsys.readouterr().err
     assert not list(tmp_path.glob("map.*"))
+
+
+def test_a_map_too_far_from_its_frame_is_refused():
+    pose = np.eye(4)
+    pose[:2, 3] = 448_262.0, 5_411_932.0  # as in UTM
+    with pytest.raises(ValueError, match=r"'utm' is 5412 km .* steps of 0.500 m: name a nearer"):
+        check_near(pose, "utm")
+    check_near(pose / 1000, "map")
 
 
 def test_absent_bags_and_other_suffixes_are_one_line(moving_bag, tmp_path, capsys):

@@ -10,6 +10,7 @@ from diception_ros.evaluation.cloud_picture import (
     cloud_picture,
     label_colours,
 )
+from diception_ros.evaluation.views import view_of
 from diception_ros.tasks.show import distinct_colours
 
 RED, BLUE = (200, 30, 30), (30, 30, 200)
@@ -61,6 +62,23 @@ def test_the_viewer_stands_to_the_side():
 def test_hardly_any_points_are_a_picture_all_the_same(count):
     points = np.float32([[0, 0, 1], [1, 1, 2]])[:count]
     assert cloud_picture(points, np.full((count, 3), 9, np.uint8), (48, 64)).shape == (48, 64, 3)
+
+
+def test_what_is_no_class_id_is_no_label(made):
+    cloud = made.cloud(0, np.ones((2, 3), np.float32), labels=np.uint32([7, 9]))
+    assert view_of("/points", cloud, False).labels.tolist() == [7, 9]
+    cloud.fields[-1].datatype = 4  # UINT16, the lower half
+    assert view_of("/points", cloud, False).labels.tolist() == [7, 9]
+    cloud.fields[-1].datatype = 7  # FLOAT32
+    assert view_of("/points", cloud, False).labels is None
+
+
+def test_labels_may_be_any_number():
+    """As SemanticKITTI's, whose upper half is the instance."""
+    labels = np.uint32([2**32 - 1, 3 << 16 | 40, 0])
+    found = label_colours(labels)
+    assert found.shape == (3, 3)
+    assert (found[2] == UNLABELLED[0]).sum() >= 1
 
 
 def test_labels_have_the_colours_of_the_semantic_picture():

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from diception_ros.evaluation.datasets.readers import FRAMES, UNIT, load_array, read_rgb
+from diception_ros.evaluation.datasets.readers import FRAMES, UNIT, below, load_array, read_rgb
 from diception_ros.evaluation.datasets.sample import DataSet, Float, Item, Sample
 
 FX, FY, CX, CY = 886.81, 927.06, 512.0, 384.0
@@ -24,13 +24,13 @@ DEPTH = "_depth.npy"
 
 
 def fits_diode(path: Path) -> bool:
-    return next(path.glob("**/*_depth_mask.npy"), None) is not None
+    return next(below(path, "**/*_depth_mask.npy"), None) is not None
 
 
 def open_diode(path: Path) -> DataSet:
     """path: the folder above, or any below, such as val/indoors."""
     items, normals = [], False
-    for depth in sorted(path.glob(f"**/*{DEPTH}")):
+    for depth in sorted(below(path, f"**/*{DEPTH}")):
         stem = depth.with_name(depth.name.removesuffix(DEPTH))
         image = stem.with_name(f"{stem.name}.png")
         if image.is_file():

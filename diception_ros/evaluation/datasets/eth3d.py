@@ -12,24 +12,24 @@ from pathlib import Path
 
 import numpy as np
 
-from diception_ros.evaluation.datasets.readers import read_stored_rgb
+from diception_ros.evaluation.datasets.readers import below, read_stored_rgb
 from diception_ros.evaluation.datasets.sample import DataSet, Item, Sample
 
 TRUTH = "ground_truth_depth/dslr_images"
 
 
 def fits_eth3d(path: Path) -> bool:
-    return next(path.glob(f"**/{TRUTH}"), None) is not None
+    return next(below(path, f"**/{TRUTH}"), None) is not None
 
 
 def open_eth3d(path: Path) -> DataSet:
     """path: a folder with scenes at any depth."""
     images = {
         (image.parents[2].name, image.name): image
-        for image in path.glob("**/images/dslr_images/*.JPG")
+        for image in below(path, "**/images/dslr_images/*.JPG")
     }
     items = []
-    for depth in sorted(path.glob(f"**/{TRUTH}/*.JPG")):
+    for depth in sorted(below(path, f"**/{TRUTH}/*.JPG")):
         scene = depth.parents[2].name
         image = images.get((scene, depth.name))
         if image is not None:

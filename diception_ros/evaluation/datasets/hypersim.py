@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from diception_ros.evaluation.datasets.nyu import open_hdf5
-from diception_ros.evaluation.datasets.readers import FRAMES, UNIT, read_rgb
+from diception_ros.evaluation.datasets.readers import FRAMES, UNIT, below, read_rgb
 from diception_ros.evaluation.datasets.sample import DataSet, Float, Item, Sample, objects_of
 
 FOCAL = 886.81 / 1024
@@ -28,13 +28,13 @@ GEOMETRY = "_geometry_hdf5"
 
 
 def fits_hypersim(path: Path) -> bool:
-    return next(path.glob(f"**/scene_cam_*{GEOMETRY}"), None) is not None
+    return next(below(path, f"**/scene_cam_*{GEOMETRY}"), None) is not None
 
 
 def open_hypersim(path: Path) -> DataSet:
     """path: a folder with scenes at any depth."""
     items = []
-    for depth in sorted(path.glob(f"**/scene_cam_*{GEOMETRY}/*{DEPTH}")):
+    for depth in sorted(below(path, f"**/scene_cam_*{GEOMETRY}/*{DEPTH}")):
         frame = depth.name.removesuffix(DEPTH)
         camera = depth.parent.name.removesuffix(GEOMETRY)
         preview = depth.parents[1] / f"{camera}_final_preview"

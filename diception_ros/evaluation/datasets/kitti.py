@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-from diception_ros.evaluation.datasets.readers import known_depth, read_rgb
+from diception_ros.evaluation.datasets.readers import below, known_depth, read_rgb
 from diception_ros.evaluation.datasets.sample import DataSet, Item, Sample
 
 METRES = 1 / 256
@@ -55,13 +55,13 @@ def _selected_items(folder: Path) -> list[Item]:
 
 
 def _annotated(path: Path) -> Iterator[Path]:
-    return path.glob("**/proj_depth/groundtruth/image_0[23]/*.png")
+    return below(path, "**/proj_depth/groundtruth/image_0[23]/*.png")
 
 
 def _raw_items(path: Path) -> list[Item]:
     drives = {
         folder.parent.parent.name: folder.parent.parent
-        for folder in path.glob("**/image_0[23]/data")
+        for folder in below(path, "**/image_0[23]/data")
     }
     items, without = [], 0
     for depth in sorted(_annotated(path)):

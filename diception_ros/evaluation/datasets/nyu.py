@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from scipy.io import loadmat
 
-from diception_ros.evaluation.datasets.readers import known_depth, read_rgb
+from diception_ros.evaluation.datasets.readers import below, known_depth, read_rgb
 from diception_ros.evaluation.datasets.sample import DataSet, Item, Object, Sample, object_of
 
 MAT = "nyu_depth_v2_labeled.mat"
@@ -41,7 +41,7 @@ def open_nyu(path: Path) -> DataSet:
 
 def _pairs(path: Path, limit: int = 0) -> list[tuple[str, Path, Path]]:
     found = []
-    for depth in sorted(path.rglob("sync_depth_*.png")):
+    for depth in sorted(below(path, "**/sync_depth_*.png")):
         stem = depth.stem.removeprefix("sync_depth_")
         for suffix in (".jpg", ".png"):
             image = depth.with_name(f"rgb_{stem}{suffix}")

@@ -4,6 +4,8 @@ should be is a ValueError in one line, without the file's name: whoever asks kno
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from glob import escape, iglob
 from pathlib import Path
 from typing import Any
 
@@ -27,13 +29,18 @@ UNIT = (0.5, 1.5)
 WHITE = 128
 
 
+def below(folder: Path, pattern: str) -> Iterator[Path]:
+    """As Path.glob, but through linked folders as well: data sets are often put together so."""
+    return map(Path, iglob(f"{escape(str(folder))}/{pattern}", recursive=True))  # noqa: PTH207
+
+
 def find_files(folder: Path, suffixes: tuple[str, ...]) -> dict[str, Path]:
     """Files below the folder by their path in it without the suffix; hidden ones are left out.
     ValueError for no such folder, no file, or two of one name."""
     if not folder.is_dir():
         raise ValueError(f"no folder {folder}")
     found: dict[str, Path] = {}
-    for path in sorted(folder.rglob("*")):
+    for path in sorted(below(folder, "**/*")):
         if path.suffix.lower() in suffixes and not path.name.startswith("."):
             name = path.relative_to(folder).with_suffix("").as_posix()
             if name in found:

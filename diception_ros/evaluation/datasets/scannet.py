@@ -14,20 +14,20 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from diception_ros.evaluation.datasets.readers import known_depth, read_rgb
+from diception_ros.evaluation.datasets.readers import below, known_depth, read_rgb
 from diception_ros.evaluation.datasets.sample import DataSet, Item, Sample
 
 SCENES = "scene[0-9]*_[0-9]*"
 
 
 def fits_scannet(path: Path) -> bool:
-    return next(path.glob(f"**/{SCENES}/color"), None) is not None
+    return next(below(path, f"**/{SCENES}/color"), None) is not None
 
 
 def open_scannet(path: Path) -> DataSet:
     """path: a folder with scenes at any depth."""
     items = []
-    for folder in sorted(path.glob(f"**/{SCENES}/color")):
+    for folder in sorted(below(path, f"**/{SCENES}/color")):
         scene = folder.parent
         frames = [image for image in folder.iterdir() if image.suffix in (".jpg", ".png")]
         for image in sorted(frames, key=lambda file: (len(file.stem), file.stem)):

@@ -10,19 +10,19 @@ from functools import partial
 from pathlib import Path
 
 from diception_ros.evaluation.datasets.annotations import decode_runs
-from diception_ros.evaluation.datasets.readers import read_rgb
+from diception_ros.evaluation.datasets.readers import below, read_rgb
 from diception_ros.evaluation.datasets.sample import DataSet, Item, Sample, object_of
 
 
 def fits_segment_anything(path: Path) -> bool:
-    return next(path.glob("**/sa_*.json"), None) is not None
+    return next(below(path, "**/sa_*.json"), None) is not None
 
 
 def open_segment_anything(path: Path) -> DataSet:
     """path: a folder with images and their JSON at any depth."""
     items = [
         Item(file.stem, partial(_load, file))
-        for file in sorted(path.glob("**/sa_*.json"))
+        for file in sorted(below(path, "**/sa_*.json"))
         if file.with_suffix(".jpg").is_file()
     ]
     return DataSet("sa1b", path, tuple(items), ("entity", "point"))

@@ -118,6 +118,17 @@ def test_kitti_selection(tmp_path):
     assert sample.depth_m[1, 1] == pytest.approx(1500 / 256)
 
 
+def test_folders_may_be_links(tmp_path):
+    """As KITTI's raw images are brought below the same folder as their depth."""
+    drive = "2011_09_26_drive_0002_sync"
+    picture(tmp_path / f"a/{drive}/proj_depth/groundtruth/image_02/0000000069.png", MM)
+    picture(tmp_path / f"b/2011_09_26/{drive}/image_02/data/0000000069.png")
+    (tmp_path / "kitti").mkdir()
+    for name, target in (("val", "a"), ("raw", "b")):
+        (tmp_path / "kitti" / name).symlink_to(tmp_path / target)
+    assert only(open_dataset(tmp_path / "kitti")).depth_m[1, 1] == pytest.approx(1500 / 256)
+
+
 def test_kitti_annotated_with_raw(tmp_path):
     drive = "2011_09_26_drive_0002_sync"
     picture(tmp_path / f"val/{drive}/proj_depth/groundtruth/image_02/0000000069.png", MM)
