@@ -21,6 +21,8 @@ SCATTER = 3.0
 """Mean deviations that are added to a mean: 99% of normally scattered calls take less."""
 SIZES = (1.0, 0.75, 0.5)
 """Of the engine's canvas, largest first. Steps are given up before size."""
+HOST = ("preprocess", "postprocess")
+"""Stages that work at the image's size."""
 PATCH = 16
 
 
@@ -61,12 +63,11 @@ class Costs:
                     self._seen[key] = KEEP * self._seen[key] + (1 - KEEP) * milliseconds
 
     def _fade(self, measured: tuple[str, Canvas, int], milliseconds: float) -> None:
-        """What the stage costs at other amounts draws near to what this one foretells: a plan that
-        was too dear while the machine was busy is tried again later."""
-        stage, canvas, amount = measured
+        """What the stage costs at other amounts and sizes draws near to what this one foretells: a
+        plan that was too dear while the machine was busy is tried again later."""
         for key in self._seen:
-            if key[:2] == (stage, canvas) and key != measured:
-                foretold = milliseconds * key[2] / amount
+            if key[0] == measured[0] and key != measured:
+                foretold = milliseconds * _size(key) / _size(measured)
                 self._seen[key] += FADE * (foretold - self._seen[key])
                 self._scatter[key] = (1 - FADE) * self._scatter.get(key, 0.0)
 
@@ -82,12 +83,13 @@ class Costs:
         return self.estimate(work, canvas) + SCATTER * sum(scattered)
 
     def _stage(self, stage: str, canvas: Canvas, amount: int) -> float:
-        if (stage, canvas, amount) in self._seen:
-            return self._seen[stage, canvas, amount]
+        asked = stage, canvas, amount
+        if asked in self._seen:
+            return self._seen[asked]
         known = [
-            (amount * _pixels(canvas) / (a * _pixels(c)), milliseconds)
-            for (s, c, a), milliseconds in self._seen.items()
-            if s == stage
+            (_size(asked) / _size(key), milliseconds)
+            for key, milliseconds in self._seen.items()
+            if key[0] == stage
         ]
         ratio, milliseconds = min(known, key=lambda pair: abs(math.log(pair[0])), default=(0, 0))
         return ratio * milliseconds
@@ -132,5 +134,7 @@ def _plans(jobs: Sequence[Job], canvas: Canvas) -> Iterator[Plan]:
         yield Plan(Canvas(height, width), 1)
 
 
-def _pixels(canvas: Canvas) -> int:
-    return canvas.height * canvas.width
+def _size(key: tuple[str, Canvas, int]) -> int:
+    """Of a stage's work, but for a factor; the host's is on the image's pixels, not the canvas'."""
+    stage, canvas, amount = key
+    return amount if stage in HOST else amount * canvas.height * canvas.width

@@ -16,12 +16,13 @@ SPREAD = 0.1
 """Standard deviation of the relative disparity between seeds at which confidence reaches zero."""
 
 
-def keep(result: Result, parameters: NodeParameters) -> Result:
-    """The result without what the filters leave out."""
+def keep(result: Result, parameters: NodeParameters, *, pointed: bool) -> Result:
+    """The result without what the filters leave out. pointed: whether it answers points; masks of
+    other tasks have a threshold of their own."""
     chosen = parameters.filter
     if isinstance(result, Instances):
         return keep_instances(result, chosen.instance_score, chosen.instance_area)
-    if isinstance(result, Mask):
+    if isinstance(result, Mask) and pointed:
         return replace(result, mask=result.score >= chosen.point_score)
     if isinstance(result, Keypoints):
         sure = result.scores >= chosen.keypoint_score

@@ -157,7 +157,7 @@ class NodeParameters:
     )
     confidence_seeds: int = parameter(
         1,
-        "Answers compared for depth/confidence; each above the first costs one more depth pass.",
+        "Answers compared for depth/confidence; above 1 all are computed beside the frame's own.",
         bounds=(1, 8),
     )
     output: OutputParameters = field(default_factory=OutputParameters)

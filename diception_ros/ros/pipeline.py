@@ -74,7 +74,7 @@ class Pipeline:
         by_task: dict[str, Result] = {}
         semantic: dict[int, Instances] = {}
         for item, result in zip(asked.placed, results, strict=True):
-            kept = keep(result, asked.parameters)
+            kept = keep(result, asked.parameters, pointed=bool(item.request.points))
             if item.class_id and isinstance(kept, Instances):
                 semantic[item.class_id] = kept
             else:

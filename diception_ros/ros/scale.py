@@ -83,8 +83,10 @@ class ScaleTracker:
     ) -> MetricDepth | None:
         """Relative disparity (H, W) of one image -> metres along Z, or None with `reason` set."""
         settings, now = parameters.scale, stamp_ns(header)
-        if settings.source != self._source:
-            self._source, self._last = settings.source, None
+        # Of what a fit was made with, a change must not wait for the period's end.
+        source = repr((settings.source, settings.ground_plane, settings.reference))
+        if source != self._source:
+            self._source, self._last = source, None
         self.reason = ""
         if settings.source == "fixed" or not 0 <= self._age(now) < settings.period:
             self._refresh(disparity, header, camera, settings, reference)

@@ -147,10 +147,14 @@ class RateLimiter:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._due = float("-inf")
+        self._due, self._rate = float("-inf"), 0.0
 
     def due(self, rate: float) -> bool:
-        """Whether an event may pass now (does not count it)."""
+        """Whether an event may pass now (does not count it). A new rate counts from the event that
+        passed last."""
+        if self._rate > 0 and rate not in (0, self._rate):
+            self._due += 1 / rate - 1 / self._rate
+            self._rate = rate
         # 2 ms of grace: a camera at exactly this rate must not lose every second frame.
         return rate <= 0 or self._clock() >= self._due - 0.002
 
@@ -158,6 +162,6 @@ class RateLimiter:
         """Counts an event that passed now."""
         if rate <= 0:
             return
-        now, period = self._clock(), 1 / rate
+        now, period, self._rate = self._clock(), 1 / rate, rate
         base = self._due if now - self._due < period else now
         self._due = base + period

@@ -15,6 +15,7 @@ from diception_ros.tasks import TASKS, Request
 
 FULL = Canvas(128, 128)
 FOUR = Settings((1.0, 0.75, 0.5, 0.25, 0.0), 1.0)
+ONE = Settings((1.0, 0.0), 1.0)
 
 
 def jobs(count=2, settings=FOUR):
@@ -91,6 +92,21 @@ def test_a_deadline_is_held_by_99_calls_of_a_hundred_however_they_scatter(scatte
 def test_what_was_given_up_while_the_machine_was_busy_comes_back():
     plans, _ = driven(lambda call: 2.0 if 100 <= call < 150 else 1.0, 0.01)
     assert plans[149].most_steps is not None
+    assert plans[-1] == Plan(FULL)
+
+
+def test_a_size_that_was_given_up_comes_back():
+    """Of one step size is all that there is to give up: a peak of eight calls."""
+    costs, plans = Costs(), []
+    for call in range(3000):
+        plan = choose(jobs(settings=ONE), FULL, costs, 100.0)
+        share = plan.canvas.height * plan.canvas.width / (FULL.height * FULL.width)
+        work = work_of(jobs(settings=ONE), plan)
+        mean = dict.fromkeys(work, 2.0) | {"denoise": 50.0 * share}
+        slow = 3.0 if 200 <= call < 208 else 1.0
+        costs.learn({stage: slow * each for stage, each in mean.items()}, work, plan.canvas)
+        plans.append(plan)
+    assert plans[207].canvas != FULL
     assert plans[-1] == Plan(FULL)
 
 

@@ -316,9 +316,11 @@ def test_filters_leave_out_the_weak_and_small():
 def test_scores_decide_over_masks_and_keypoints():
     parameters = from_values({"filter.point_score": 0.3, "filter.keypoint_score": 0.45})
     score = np.array([[0.1, 0.3, 0.6]], np.float32)
-    assert keep(Mask(score > 0.5, score), parameters).mask.tolist() == [[False, True, True]]
+    mask = Mask(score > 0.5, score)
+    assert keep(mask, parameters, pointed=True).mask.tolist() == [[False, True, True]]
+    assert keep(mask, parameters, pointed=False) is mask  # a task of one's own has its threshold
     pose = Keypoints(np.zeros((2, 2), np.float32), np.array([0.5, 0.4], np.float32), SIZE)
-    assert len(keep(pose, parameters).points) == 1
+    assert len(keep(pose, parameters, pointed=False).points) == 1
 
 
 def test_confidence_falls_with_residual_and_spread():

@@ -198,6 +198,19 @@ def test_between_two_periods_the_last_fit_serves(disparity, meters):
     assert tracker.age == 0.0
 
 
+def test_a_changed_scale_does_not_wait_for_the_end_of_a_period():
+    truth = floor_depth(CAMERA, 1.0, 0.4, 0.0)
+    seen = np.where(np.isfinite(truth), truth, 20.0)
+    relative = ((1 / seen - TRUTH[1] / 4) / TRUTH[0]).astype(np.float32)
+    tracker, found = ScaleTracker(), []
+    for second, height in ((10.0, 1.0), (11.0, 0.5)):
+        plane = {"scale.ground_plane.height": height, "scale.ground_plane.pitch": 0.4}
+        given = asked("ground_plane", **plane, **{"scale.period": 60.0})
+        found.append(tracker.metric(relative, header(second), CAMERA, given, None).meters)
+    on_floor = np.isfinite(truth)
+    np.testing.assert_allclose(found[1][on_floor], found[0][on_floor] / 2, rtol=0.03)
+
+
 def test_the_diagnostics_show_the_fit_and_why_it_is_held(disparity, meters):
     tracker, given = ScaleTracker(), asked()
     assert np.isnan(tracker.values()["scale residual"])

@@ -177,6 +177,22 @@ def test_after_a_pause_there_is_no_burst():
     assert not limiter.due(1.0)
 
 
+def test_a_new_rate_does_not_wait_for_the_old_ones_period():
+    now = 0.0
+    limiter = RateLimiter(lambda: now)
+    limiter.passed(0.01)
+    now = 1.0
+    assert not limiter.due(0.01)
+    assert limiter.due(10.0)
+    limiter.passed(10.0)
+    now = 1.05
+    assert not limiter.due(10.0)
+    now = 2.0
+    assert not limiter.due(0.5)  # two seconds from the last one that passed
+    now = 3.0
+    assert limiter.due(0.5)
+
+
 def test_rate_zero_is_no_limit():
     limiter = RateLimiter(lambda: 0.0)
     limiter.passed(0.0)
