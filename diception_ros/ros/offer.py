@@ -9,7 +9,7 @@ from pathlib import Path
 from diception_ros.geometry.cloud_filter import require_open3d
 from diception_ros.ros.parameter_checks import MAX_CATEGORIES
 from diception_ros.ros.parameters import ALL, NodeParameters
-from diception_ros.tasks import Task
+from diception_ros.tasks import TASKS, Task
 
 
 def bundle_path(parameters: NodeParameters, embedded: Path) -> Path:
@@ -34,7 +34,10 @@ def resolve(
         raise ValueError(f"tasks: '{unknown[0]}' is unknown, expected some of {', '.join(tasks)}")
     able = {name: found for name, task in tasks.items() if (found := answers(task, prompts))}
     able |= {name: (tasks[name].prompt,) for name in adapted}
-    missing = [name for name in parameters.tasks if name not in able and name != ALL]
+    # Whoever described a task wants it: `all` leaves out only what bundles may do without.
+    own = tasks.keys() - TASKS.keys() if ALL in parameters.tasks else set()
+    wanted = {*parameters.tasks, *own}
+    missing = [name for name in tasks if name in wanted and name not in able]
     if missing:
         raise ValueError(
             f"tasks: this bundle has no prompt for '{missing[0]}', only for {', '.join(able)}"

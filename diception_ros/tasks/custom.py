@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 import re
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -78,9 +79,11 @@ def make_task(entry: Any) -> Task:
         raise ValueError(f"prompt must be a text that is not empty, found {entry['prompt']!r}")
     encode, decode, result = KINDS[entry["kind"]]
     options = check_options(entry.get("options") or {}, decode, entry["kind"])
-    steps, guidance = int(entry.get("steps", 1)), float(entry.get("guidance", 1.0))
-    if steps < 1:
-        raise ValueError(f"steps must be at least 1, found {steps}")
+    steps, guidance = entry.get("steps", 1), float(entry.get("guidance", 1.0))
+    if type(steps) is not int or steps < 1:
+        raise ValueError(f"steps must be at least 1, a whole number, found {steps!r}")
+    if not 0 <= guidance < math.inf:
+        raise ValueError(f"guidance must be 0 or more, found {guidance:g}")
     return Task(
         entry["name"],
         entry["prompt"],
@@ -94,9 +97,14 @@ def make_task(entry: Any) -> Task:
 
 
 def check_options(options: Any, decode: Callable[..., Any], kind: str) -> dict[str, Any]:
-    """The options, if all of them are parameters of this decode; ValueError otherwise."""
+    """The options, if all of them are parameters of this decode and it takes their values;
+    ValueError otherwise."""
     known = tuple(inspect.signature(decode).parameters)[1:]
     if not isinstance(options, Mapping) or not set(options) <= set(known):
         expected = ", ".join(known) or "none"
         raise ValueError(f"options of kind {kind} are {expected}, found {options}")
+    try:
+        decode(np.zeros((8, 8, 3), np.float32), **options)
+    except TypeError as error:
+        raise ValueError(f"options {dict(options)}: {error}") from error
     return dict(options)

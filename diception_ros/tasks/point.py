@@ -18,7 +18,10 @@ def encode(target: Mask, rng: np.random.Generator | None = None) -> Float:
 
 
 def decode(colours: Float, threshold: float = THRESHOLD) -> Mask:
-    """Colours -> brightness as the score, and the mask where it is at least `threshold`."""
+    """Colours -> brightness as the score, and the mask where it is at least `threshold`.
+    ValueError for a threshold outside 0..1."""
+    if not 0 <= threshold <= 1:
+        raise ValueError(f"threshold must lie within 0 and 1, found {threshold:g}")
     score = mean_channel(colours)
     return Mask(score >= threshold, score)
 

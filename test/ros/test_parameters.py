@@ -140,8 +140,9 @@ def test_the_tasks_of_adapters_are_always_on_offer():
     ):
         values = from_values({"tasks": asked, "categories": ["cup"]})
         assert resolve(values, tasks, PROMPTS, ["crack"]).tasks == wanted
-    with pytest.raises(ValueError, match="no prompt for 'crack'"):
-        resolve(from_values({"tasks": ["crack"]}), tasks, PROMPTS)
+    for asked in ("crack", "all"):  # whoever describes a task wants it
+        with pytest.raises(ValueError, match="no prompt for 'crack'"):
+            resolve(from_values({"tasks": [asked], "categories": ["cup"]}), tasks, PROMPTS)
 
 
 def test_an_empty_list_is_declared_as_one_empty_text():

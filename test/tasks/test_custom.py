@@ -51,13 +51,26 @@ def test_every_kind_works(tmp_path):
         ("- {name: crack, prompt: p, kind: video}", "kind must be one of mask, disparity, colour"),
         ("- {name: 'my task', prompt: p, kind: mask}", "it becomes a topic"),
         ("- {name: depth, prompt: p, kind: mask}", "the name 'depth' is taken"),
-        ("- {name: crack, prompt: p, kind: mask, steps: 0}", "steps must be at least 1, found 0"),
+        (
+            "- {name: crack, prompt: p, kind: mask, steps: 0}",
+            "steps must be at least 1",
+        ),
+        ("- {name: crack, prompt: p, kind: mask, steps: 2.7}", "a whole number, found 2.7"),
+        ("- {name: crack, prompt: p, kind: mask, guidance: .nan}", "guidance must be 0 or more"),
         ("- {name: crack, prompt: p, kind: mask, step: 1}", "expected the fields"),
         ("- just text", "found just text"),
         ("- {name: crack, prompt: '', kind: mask}", "prompt must be a text that is not empty"),
         (
             "- {name: crack, prompt: p, kind: mask, options: {treshold: 1}}",
             "options of kind mask are threshold, found {'treshold': 1}",
+        ),
+        (
+            "- {name: crack, prompt: p, kind: mask, options: {threshold: high}}",
+            "options {'threshold': 'high'}: ",
+        ),
+        (
+            "- {name: crack, prompt: p, kind: mask, options: {threshold: 1.5}}",
+            "threshold must lie within 0 and 1, found 1.5",
         ),
         (
             "- {name: far, prompt: p, kind: disparity, options: [1]}",
