@@ -11,15 +11,13 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
+from diception_ros.cli.options import Device, Seed
+
 if TYPE_CHECKING:
     from diception_ros.model import Diception
     from diception_ros.model.lora import Adapter
     from diception_ros.tasks import Task
     from diception_ros.training.pairs import Pairs
-
-
-SEEDS = 2**63 - 1
-"""The largest that torch's generators take."""
 
 
 def adapt(
@@ -46,8 +44,8 @@ def adapt(
     checkpointing: Annotated[
         bool, typer.Option(help="Less memory, a third slower: for SD3's size on one GPU.")
     ] = False,
-    seed: Annotated[int, typer.Option(min=0, max=SEEDS, help="Of all that is random.")] = 0,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    seed: Seed = 0,
+    device: Device = "auto",
 ) -> None:
     """Teach a bundle one more task from some tens of images; the bundle itself stays as it is."""
     import torch

@@ -27,6 +27,7 @@ from rich.text import Text
 
 from diception_ros.cli import bag_info
 from diception_ros.cli.cluster import Ray, RayWorkers, WorkerCpus, WorkerGpus, cluster_of
+from diception_ros.cli.options import Device
 
 if TYPE_CHECKING:
     from diception_ros.evaluation.cluster import Cluster
@@ -79,7 +80,7 @@ def bag(
     prompts: PromptTopic = "",
     params: Params = None,
     bundle: Bundle = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "",
+    device: Device = "",
     node: Annotated[str, typer.Option(help="Name below which topics are written.")] = "/diception",
     keep_inputs: Annotated[bool, typer.Option(help="Copy the topics used, and /tf.")] = False,
     every: Annotated[int, typer.Option(min=1, help="Only every n-th image.")] = 1,

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from diception_ros.cli.options import Device
+
 if TYPE_CHECKING:
     from diception_ros.evaluation.benchmark_report import Cell, Report, Row
 
@@ -26,7 +28,7 @@ def bench(
         Path | None, typer.Option(help="Bundle directory; the embedded one if left out.")
     ] = None,
     sd3: Annotated[bool, typer.Option("--sd3", help="SD3-medium's size, random weights.")] = False,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    device: Device = "auto",
     threads: Annotated[int | None, typer.Option(help="CPU threads of torch.")] = None,
     quick: Annotated[bool, typer.Option(help="A few cells, within a minute on 2 cores.")] = False,
     seconds: Annotated[

@@ -21,6 +21,7 @@ from rich.progress import (
 from rich.table import Table as RichTable
 
 from diception_ros.cli.doctor import is_installed
+from diception_ros.cli.options import Device
 
 if TYPE_CHECKING:
     from diception_ros.evaluation.material import DemoFrame
@@ -54,7 +55,7 @@ def demo(
     bundle: Annotated[Path | None, typer.Option(help="Default: the embedded demo model.")] = None,
     seconds: Annotated[float, typer.Option(min=1.0, help="Of the fixed-rate phase.")] = 8.0,
     rate: Annotated[float, typer.Option(min=0.1, help="Hz, of the fixed-rate phase.")] = 5.0,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    device: Device = "auto",
 ) -> int:
     """Run the node on demo images; leave a bag, a picture sheet, a page and a table."""
     from diception_ros.evaluation.demo import DemoError, DemoPlan, run_demo

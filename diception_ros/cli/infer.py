@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
-from diception_ros.cli.adapt import SEEDS
+from diception_ros.cli.options import Device, Seed
 
 if TYPE_CHECKING:
     from diception_ros.engine import Engine
@@ -39,8 +39,8 @@ def infer(
     tasks_file: Annotated[Path | None, typer.Option(help="YAML with tasks of your own.")] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Default: the bundle's.")] = None,
     guidance: Annotated[float | None, typer.Option(min=0.0, help="Default: the bundle's.")] = None,
-    seed: Annotated[int, typer.Option(min=0, max=SEEDS, help="Of the starting noise.")] = 0,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    seed: Seed = 0,
+    device: Device = "auto",
 ) -> int:
     """Run tasks on images. A bad image is named on stderr, the others are still done (exit 2)."""
     from diception_ros.cli.inputs import (
