@@ -19,8 +19,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from diception_ros.cli.adapt import SEEDS
 from diception_ros.cli.cluster import Ray, RayWorkers, WorkerCpus, WorkerGpus, cluster_of
+from diception_ros.cli.options import Device, Seed
 
 if TYPE_CHECKING:
     from diception_ros.evaluation.cluster import Cluster
@@ -94,8 +94,8 @@ def evaluate(
     bundle: Bundle = None,
     steps: Steps = None,
     guidance: Guidance = None,
-    seed: Annotated[int, typer.Option(min=0, max=SEEDS, help="Of noise, drawn objects.")] = 0,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    seed: Seed = 0,
+    device: Device = "auto",
     ray: Ray = None,
     workers: RayWorkers = 0,
     worker_gpus: WorkerGpus = None,
@@ -109,8 +109,9 @@ def evaluate(
     from diception_ros.evaluation.datasets import Opening
     from diception_ros.evaluation.evaluate import chosen_tasks
     from diception_ros.evaluation.examiner import Exam, Plan
+    from diception_ros.evaluation.offline.sources import is_bag
     from diception_ros.evaluation.protocols.presets import find_preset
-    from diception_ros.evaluation.recording import BagPlan, is_bag
+    from diception_ros.evaluation.recording import BagPlan
     from diception_ros.evaluation.results import read_results
     from diception_ros.evaluation.truths import Rules
 

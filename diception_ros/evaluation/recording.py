@@ -62,8 +62,6 @@ REMEDIES = {
     CLASSES: "which names its classes: name them with --category, in the node's order",
     OUTPUTS["point"]: "without which nobody knows what was asked",
 }
-ENDS = (".mcap", ".db3", ".mcap.zstd", ".db3.zstd")
-"""Of the names of rosbag2's files."""
 WINDOW = 30
 FLICKER = (
     "Flicker is the change from one frame to the next. It holds what really moved as well: compare "
@@ -96,13 +94,6 @@ class BagPlan:
         """Empty yet, but for the folder. ValueError for a folder without stamps."""
         items = {} if self.truth is None else stamped_items(self.truth)
         return Truths(self.topics, items, self.slop, self.categories)
-
-
-def is_bag(path: Path) -> bool:
-    """Whether a path looks like a bag of ROS 1 or 2, ended or not, packed or not."""
-    if path.is_dir():
-        return (path / "metadata.yaml").is_file() or any(any(path.glob(f"*{end}")) for end in ENDS)
-    return path.name.endswith((".bag", *ENDS))
 
 
 def evaluate_bag(

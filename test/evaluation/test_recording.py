@@ -16,9 +16,10 @@ from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from diception_ros.cli import run
 from diception_ros.evaluation import recorded_truth
 from diception_ros.evaluation.figures import Draws
+from diception_ros.evaluation.offline.sources import is_bag
 from diception_ros.evaluation.protocols.presets import find_preset
 from diception_ros.evaluation.recorded_truth import named_topics, stamp_of
-from diception_ros.evaluation.recording import BagPlan, evaluate_bag, is_bag
+from diception_ros.evaluation.recording import BagPlan, evaluate_bag
 from diception_ros.evaluation.system import Report, frame_name, report_curves, report_figures
 from diception_ros.evaluation.truths import Rules
 

@@ -35,6 +35,8 @@ Report = Callable[[str, int, str], None]
 """report(topic, time in ns, cause): something was left out."""
 SLACK = 1_000_000_000
 """ns by which messages of an MCAP file without chunks may lie too late."""
+ENDS = (".mcap", ".db3", ".mcap.zstd", ".db3.zstd")
+"""Of the names of rosbag2's files."""
 HEADER = "std_msgs/msg/Header"
 PACKED = b"\x28\xb5\x2f\xfd"
 """How zstd's data begins. No CDR message does."""
@@ -130,9 +132,12 @@ class Bag:
         return Raw(connection.topic, connection.msgtype, received, data)
 
 
-def of_a_bag(file: Path) -> bool:
-    """Whether rosbag2 writes files of such a name; what is packed into .zstd, too."""
-    return file.name == "metadata.yaml" or not {".mcap", ".db3"}.isdisjoint(file.suffixes)
+def is_bag(path: Path) -> bool:
+    """Whether a path looks like a bag of ROS 1 or 2, ended or not, packed or not."""
+    if path.is_dir():
+        names = {file.name for file in path.iterdir()}
+        return "metadata.yaml" in names or any(name.endswith(ENDS) for name in names)
+    return path.name.endswith((".bag", *ENDS))
 
 
 @contextmanager
@@ -142,7 +147,7 @@ def opened(path: Path) -> Iterator[Bag]:
     with ExitStack() as stack:
         if not path.exists():
             raise ValueError(f"{path}: no such bag")
-        if path.is_dir() and not any(map(of_a_bag, path.iterdir())):
+        if path.is_dir() and not is_bag(path):
             raise ValueError(
                 f"{path} cannot be read as a bag: expected metadata.yaml, .mcap or .db3 files in it"
             )
