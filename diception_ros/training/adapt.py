@@ -108,11 +108,11 @@ def adapt(
     ValueError for a rank over max_share, or a prompt that this bundle has no vectors for.
     """
     rank, share = choose_rank(model, recipe)
-    embeds, pooled = ensure_prompt(model, pairs, task, recipe.mirror)
+    pairs = replace(pairs, mirror=recipe.mirror)
+    embeds, pooled = ensure_prompt(model, pairs, task)
     layers = target_layers(model.transformer)
     base = base_sample(layers)
-    settings = (recipe.variants, recipe.foreground, recipe.seed, recipe.mirror)
-    data = encode_pairs(model, pairs, task, *settings)
+    data = encode_pairs(model, pairs, task, recipe.variants, recipe.foreground, recipe.seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
         model.transformer.add_adapter(
@@ -157,15 +157,13 @@ def choose_rank(model: Diception, recipe: Adaptation) -> tuple[int, float]:
     return rank, rank * each
 
 
-def ensure_prompt(
-    model: Diception, pairs: Pairs, task: Task, mirror: bool = True
-) -> tuple[torch.Tensor, torch.Tensor]:
+def ensure_prompt(model: Diception, pairs: Pairs, task: Task) -> tuple[torch.Tensor, torch.Tensor]:
     """Vectors (1, T, D) and (1, P) of the task's prompt, float32, now in the model's bank: those
     that are there, else, where prompts are random vectors, a copy of the known prompt that is
     answered most like the targets. ValueError where prompts are encoded text."""
     bank = model.prompts
     if task.prompt not in bank.names and model.info.prompts == "random":
-        vectors = bank.lookup([nearest_prompt(model, pairs, task, mirror)])
+        vectors = bank.lookup([nearest_prompt(model, pairs, task)])
         rows = [torch.cat(both) for both in zip((bank.embeds, bank.pooled), vectors, strict=True)]
         model.prompts = PromptBank([*bank.names, task.prompt], *rows)
     embeds, pooled = model.prompts.lookup([task.prompt])
@@ -173,10 +171,9 @@ def ensure_prompt(
 
 
 @torch.no_grad()
-def nearest_prompt(model: Diception, pairs: Pairs, task: Task, mirror: bool = True) -> str:
+def nearest_prompt(model: Diception, pairs: Pairs, task: Task) -> str:
     """The known prompt under which one step from the serving noise comes closest to the targets."""
-    some = pairs.first(min(len(pairs.pairs), COMPARED))
-    data = encode_pairs(model, some, task, 1, 0.0, 0, mirror)
+    data = encode_pairs(model, pairs.first(min(len(pairs.pairs), COMPARED)), task, 1, 0.0, 0)
     everything, names = torch.arange(len(data.images)), model.prompts.names
     objective = Objective(model, Noising(full_noise=1.0, serving_noise=1.0))
     losses = {}

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -37,10 +37,12 @@ class Pair:
 
 @dataclass(frozen=True)
 class Pairs:
-    """skipped: a line for every pair that could not be read."""
+    """skipped: a line for every pair that could not be read. mirror: whether their mirror images
+    are pairs as well."""
 
     pairs: tuple[Pair, ...]
     skipped: tuple[str, ...] = ()
+    mirror: bool = True
 
     @property
     def images(self) -> list[Picture]:
@@ -56,7 +58,7 @@ class Pairs:
         """ValueError if there are fewer."""
         if count > len(self.pairs):
             raise ValueError(f"expected at least {count} pairs, found {len(self.pairs)}")
-        return Pairs(self.pairs[:count])
+        return replace(self, pairs=self.pairs[:count], skipped=())
 
 
 def read_pairs(folder: Path) -> Pairs:
@@ -98,23 +100,16 @@ def read_pair(name: str, *paths: Path) -> Pair:
 
 
 def encode_pairs(
-    model: Diception,
-    pairs: Pairs,
-    task: Task,
-    variants: int,
-    foreground: float,
-    seed: int,
-    mirror: bool = True,
+    model: Diception, pairs: Pairs, task: Task, variants: int, foreground: float, seed: int
 ) -> Encoded:
     """Latents of every pair and its mirror image, `variants` times: first as it is, then varied.
-    foreground: extra weight in the loss of a mask's white cells. mirror: False leaves the mirror
-    images out."""
+    foreground: extra weight in the loss of a mask's white cells."""
     rng, canvas = np.random.default_rng(seed), Canvas(*model.info.canvas)
     images, targets, weights = [], [], []
     for image, target in zip(pairs.images, pairs.targets(task), strict=True):
         for variant in range(variants):
             shown = varied(image, target, rng) if variant else (image, target)
-            seen, asked = (ways(canvas.to_model(picture), mirror) for picture in shown)
+            seen, asked = (ways(canvas.to_model(picture), pairs.mirror) for picture in shown)
             images.append(encoded(model, seen))
             targets.append(encoded(model, asked))
             white = functional.adaptive_max_pool2d(asked[:, :1], targets[0].shape[-2:]) > 0

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pytest
@@ -108,7 +110,7 @@ def test_latents_come_without_mirror_images_where_these_would_be_false(folder):
     asked = {"variants": 2, "foreground": 0.0, "seed": 0}
     task = new_task("lean", "colour")
     both = encode_pairs(model, pairs, task, **asked)
-    plain = encode_pairs(model, pairs, task, **asked, mirror=False)
+    plain = encode_pairs(model, replace(pairs, mirror=False), task, **asked)
     assert len(plain.targets) == len(plain.prompts) == len(plain.points) == 4
     torch.testing.assert_close(plain.targets, both.targets[::2], atol=1e-3, rtol=0)
     torch.testing.assert_close(plain.images, both.images[::2], atol=1e-3, rtol=0)
