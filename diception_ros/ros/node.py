@@ -9,8 +9,7 @@ import signal
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
-from functools import wraps
+from collections.abc import Sequence
 from typing import Any
 
 if __name__ == "__main__":  # as launch/diception_node does; see main
@@ -18,7 +17,6 @@ if __name__ == "__main__":  # as launch/diception_node does; see main
 
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
-from lifecycle_msgs.srv import ChangeState
 from rclpy.clock import Clock, ClockType
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
@@ -27,6 +25,7 @@ from diception_ros.ros import declare
 from diception_ros.ros.bond import Bond, check_bond
 from diception_ros.ros.health import statuses
 from diception_ros.ros.images import backend
+from diception_ros.ros.lifecycle import FAILURE, SUCCESS, logged, refuse_misfits
 from diception_ros.ros.loading import Plan, plan
 from diception_ros.ros.logs import bridge, unbridge
 from diception_ros.ros.parameters import (
@@ -46,41 +45,6 @@ EXIT_PATIENCE = 8.0
 """Seconds that all work in hand may take when the process ends; ros2 launch kills after ten."""
 NOTICE = 0.2
 """Seconds within which an idle node notices a signal."""
-SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
-
-
-Transition = Callable[[Any, LifecycleState], TransitionCallbackReturn]
-
-
-def logged(transition: Transition) -> Transition:
-    """A transition whose unexpected errors are logged; rclpy swallows them."""
-
-    @wraps(transition)
-    def run(node: Any, state: LifecycleState) -> TransitionCallbackReturn:
-        try:
-            return transition(node, state)
-        except Exception:
-            logger.exception("%s failed unexpectedly", transition.__name__)
-            return TransitionCallbackReturn.ERROR
-
-    return run
-
-
-def refusing(change: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
-    """The lifecycle service that says no to a transition which the state does not have, as rclcpp's
-    and Kilted's do: Jazzy's rclpy raises, and the process ends without an answer."""
-
-    @wraps(change)
-    def answer(request: Any, response: Any) -> Any:
-        try:
-            return change(request, response)
-        except RCLError as error:
-            asked = request.transition.label or request.transition.id
-            logger.error("transition %s is refused: %s", asked, error)
-            response.success = False
-            return response
-
-    return answer
 
 
 class DiceptionNode(LifecycleNode):  # type: ignore[misc]  # rclpy is not typed
@@ -88,9 +52,7 @@ class DiceptionNode(LifecycleNode):  # type: ignore[misc]  # rclpy is not typed
 
     def __init__(self, name: str = "diception", **options: Any) -> None:
         super().__init__(name, **options)
-        for service in self.services:
-            if service.srv_type is ChangeState:
-                service.callback = refusing(service.callback)
+        refuse_misfits(self)
         self._log_bridge = bridge(self.get_logger())  # type: ignore[no-untyped-call]
         self._session: Session | None = None
         self._ended: list[Session] = []
