@@ -109,7 +109,8 @@ def fill(folder: Path, first: int, count: int, size: int) -> str:
 
 
 def check_size(path: Path, size: int) -> None:
-    height, width = load(path)["rgb"].shape[1:3]
+    with np.load(path) as shard:  # of its arrays only this one is read
+        height, width = shard["rgb"].shape[1:3]
     if (height, width) != (size, size):
         raise ValueError(
             f"{path} holds frames of {width}x{height}, not {size}x{size}: choose another folder, "
