@@ -81,7 +81,7 @@ def make_task(entry: Any) -> Task:
     options = check_options(entry.get("options") or {}, decode, entry["kind"])
     steps, guidance = entry.get("steps", 1), float(entry.get("guidance", 1.0))
     if type(steps) is not int or steps < 1:
-        raise ValueError(f"steps must be at least 1, a whole number, found {steps!r}")
+        raise ValueError(f"steps must be a whole number and at least 1, found {steps!r}")
     if not 0 <= guidance < math.inf:
         raise ValueError(f"guidance must be 0 or more, found {guidance:g}")
     return Task(

@@ -53,9 +53,12 @@ def test_every_kind_works(tmp_path):
         ("- {name: depth, prompt: p, kind: mask}", "the name 'depth' is taken"),
         (
             "- {name: crack, prompt: p, kind: mask, steps: 0}",
-            "steps must be at least 1",
+            "whole number and at least 1, found 0$",
         ),
-        ("- {name: crack, prompt: p, kind: mask, steps: 2.7}", "a whole number, found 2.7"),
+        (
+            "- {name: crack, prompt: p, kind: mask, steps: 2.7}",
+            "steps must be a whole number and at least 1, found 2.7$",
+        ),
         ("- {name: crack, prompt: p, kind: mask, guidance: .nan}", "guidance must be 0 or more"),
         ("- {name: crack, prompt: p, kind: mask, step: 1}", "expected the fields"),
         ("- just text", "found just text"),
