@@ -41,7 +41,8 @@ from diception_ros.ros.messages import image_message
 from diception_ros.ros.native import class_of, native
 from diception_ros.ros.outputs import OUTPUTS
 
-DOMAIN = 77
+DOMAIN = 1 + os.getpid() % 100
+"""So that two runs on a machine do not hear each other."""
 WARM_UP = 10
 PATIENCE = 5.0
 QOS = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE)
