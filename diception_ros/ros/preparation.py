@@ -169,12 +169,10 @@ class Preparation:
         tasks = [
             task
             for task in needed_tasks(left, parameters)
-            if (task in along or self._is_due(task, parameters)) and self._can_ask(task, parameters)
+            if (task in along or self._limiters[f"{task}."].due(parameters.of_task(task).max_rate))
+            and self._can_ask(task, parameters)
         ]
         return tasks, left
-
-    def _is_due(self, task: str, parameters: NodeParameters) -> bool:
-        return self._limiters[f"{task}."].due(parameters.of_task(task).max_rate)
 
     def _can_ask(self, task: str, parameters: NodeParameters) -> bool:
         kind = self._context.engine.tasks[task]

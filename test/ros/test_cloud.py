@@ -131,7 +131,7 @@ def test_a_cloud_waits_for_the_tasks_of_its_fields(peer, image_of, picture, info
     peer.hear("~/points", PointCloud2)
     peer.hear("~/disparity_relative/image", Image)
     clouds, others = (peer.received[f"~/{name}"] for name in ("points", "disparity_relative/image"))
-    peer.wait(lambda: peer.show(image_of(picture), info) and len(clouds) > 2)
+    peer.wait(lambda: peer.show(image_of(picture), info) and len(clouds) > 3)
     found = [[field.name for field in cloud.fields] for cloud in clouds]
     assert found == [["x", "y", "z", "rgb", *fields]] * len(clouds)
     assert len(others) > len(clouds)
