@@ -44,7 +44,9 @@ def lines(report: MapReport, out: Path) -> list[str]:
     """What was written, then what a user should know about it."""
     said = [f"{report.points} points of {report.images} images in {out}, frame '{report.frame}'"]
     if not report.posed:
-        said.append("no TF in the bag: the camera is taken as still; record /tf and /tf_static")
+        said.append(
+            f"no TF above '{report.frame}': the camera is taken as still; record /tf and /tf_static"
+        )
     if report.unposed:
         said.append(f"{report.unposed} images left out: TF does not know their time")
     if report.plain:

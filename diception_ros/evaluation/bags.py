@@ -6,7 +6,7 @@ from __future__ import annotations
 import logging
 import struct
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
@@ -19,6 +19,7 @@ from rosbags.typesys.store import Typestore
 
 from diception_ros.evaluation.offline.definitions import typestore
 from diception_ros.evaluation.offline.sources import HEADER, Bag, Raw, Topic, decode, opened
+from diception_ros.ros.images import packed_rows
 
 logger = logging.getLogger(__name__)
 ENCODINGS = {
@@ -75,6 +76,15 @@ def read_messages(bag: Path, topics: Collection[str] | None = None) -> Iterator[
         yield from left_out
 
 
+def read_stamps(bag: Path, topics: Collection[str]) -> dict[str, set[int]]:
+    """The stamps (ns) of these topics' messages by topic; none of them is decoded."""
+    found: dict[str, set[int]] = {topic: set() for topic in topics}
+    for item in read_messages(bag, topics):
+        if not isinstance(item.raw, str):
+            found[item.topic].add(item.stamp)
+    return found
+
+
 def read_all(bag: Path, topics: Collection[str]) -> Iterator[tuple[str, Any]]:
     """(topic, message) of these topics in the order of recording, with a header or without. What
     cannot be read is left out, with one warning a topic. ValueError if the folder is no bag."""
@@ -93,6 +103,24 @@ def read_all(bag: Path, topics: Collection[str]) -> Iterator[tuple[str, Any]]:
                 report(raw.topic, raw.received, str(error))
             else:
                 yield raw.topic, message
+
+
+def first_messages(bag: Path, kinds: Collection[str]) -> dict[str, tuple[str, Any]]:
+    """Type and first whole message by topic, of topics of these types. ValueError if the folder is
+    no bag."""
+    found: dict[str, tuple[str, Any]] = {}
+    with _opened(bag) as source:
+        for one in source.topics.values():
+            wanted = {one.name} if one.messages and one.msgtype in kinds else set()
+            for raw in source.messages(wanted, _ignored):
+                with suppress(ValueError):
+                    found[one.name] = one.msgtype, decode(raw, _store(one))
+                    break
+    return found
+
+
+def _ignored(*_: object) -> None:
+    """What is damaged is named when it is read."""
 
 
 _WARNED: set[tuple[Path, str]] = set()
@@ -170,22 +198,10 @@ def image_array(message: Any) -> npt.NDArray[Any]:
         )
     code, channels = ENCODINGS[message.encoding]
     dtype = np.dtype(code).newbyteorder(">" if message.is_bigendian else "<")
-    height, width, row = (
-        message.height,
-        message.width,
-        message.width * channels * dtype.itemsize,
-    )
-    data = np.frombuffer(message.data, np.uint8)
-    if message.step < row or data.size < height * message.step:
-        raise ValueError(
-            f"image {width}x{height} '{message.encoding}' with step {message.step} needs "
-            f"{height * max(message.step, row)} bytes, got {data.size}"
-        )
-    rows = data[: height * message.step].reshape(height, message.step)[:, :row]
-    values: npt.NDArray[Any] = (
-        np.ascontiguousarray(rows).view(dtype).reshape(height, width, channels)
-    )
-    return values.reshape(height, width) if channels == 1 else values
+    rows = packed_rows(message, channels * dtype.itemsize, message.height)
+    size = (message.height, message.width, channels)
+    values: npt.NDArray[Any] = rows.view(dtype).reshape(size[:2] if channels == 1 else size)
+    return values
 
 
 def answer_array(message: Any) -> npt.NDArray[Any]:

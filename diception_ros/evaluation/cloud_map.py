@@ -58,7 +58,8 @@ class MapSettings:
 
 @dataclass(frozen=True)
 class MapReport:
-    """What was written. posed: False where the bag has no TF, and the camera is taken as still.
+    """What was written. posed: False where TF has no frame above the camera's and none was
+    named, so that the camera is taken as still.
     unposed: images left out because TF did not know their time; plain: images without a picture."""
 
     points: int
@@ -108,7 +109,8 @@ def export_map(bag: Path, out: Path, settings: MapSettings) -> MapReport:
         if not count:
             within = f" within {settings.max_depth:g} m" if settings.max_depth else ""
             raise ValueError(f"none of {images} images of {topics.depth} has a known point{within}")
-    return MapReport(count, images, target, bool(tree), unposed, plain)
+    posed = bool(settings.frame) or target != first.frame_id
+    return MapReport(count, images, target, posed, unposed, plain)
 
 
 def pose_in(tree: TransformTree, target: str, frame: DepthFrame) -> Matrix | None:

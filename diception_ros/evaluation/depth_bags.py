@@ -3,29 +3,35 @@
 
 from __future__ import annotations
 
+import re
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import cv2
 import numpy as np
 import numpy.typing as npt
-from rosbags.image import ImageError, message_to_cvimage
-from rosbags.image.image import to_cvtype
 
-from diception_ros.evaluation.bags import message_types, read_all, warn_once
+from diception_ros.evaluation.bags import first_messages, read_all, read_stamps, warn_once
 from diception_ros.geometry import Intrinsics
 from diception_ros.geometry.transforms import TransformTree
+from diception_ros.ros.camera import intrinsics, sibling_topic, stamp_ns
+from diception_ros.ros.images import ALIASES, PIXEL_BYTES, to_meters, to_rgb
 
 IMAGE, INFO = "sensor_msgs/msg/Image", "sensor_msgs/msg/CameraInfo"
 COMPRESSED, TF = "sensor_msgs/msg/CompressedImage", "tf2_msgs/msg/TFMessage"
 CLOUD = "sensor_msgs/msg/PointCloud2"
 STATIC = "/tf_static"
 DEPTH_ENCODINGS = ("32FC1", "16UC1")
-COLOURED = ("rgb", "bgr", "bayer", "yuv", "uyvy")
+DEPTH_FORMATS = (*DEPTH_ENCODINGS, "mono16")
+"""How the formats of compressed images begin that are no pictures."""
+PICTURES = {*PIXEL_BYTES, *ALIASES} - {"mono16", *DEPTH_ENCODINGS}
+"""Encodings that are in colour or grey."""
+GREY = ("mono8", "8UC1")
+DERIVED = re.compile("(mask|confidence|depth/image_color)(/compressed)?$")
+"""In names of images in 8 bits that no camera took."""
 KEPT = 64
 """Depth images and pictures that wait for their partner of the same stamp."""
 
@@ -56,10 +62,11 @@ def find_topics(bag: Path, depth: str = "", camera_info: str = "", picture: str 
     """The topics to use; empty names are looked for.
 
     depth: an image of 32FC1 or 16UC1 that has a camera info; of several, the only one that ends in
-    depth/image. camera_info: depth's sibling. picture: an image in colour with depth's frame id and
-    one of its stamps, colour twins (*_color) left out.
+    depth/image. camera_info: depth's sibling. picture: an image with depth's frame id, in colour
+    rather than grey and raw rather than compressed, above all with stamps that depth has; masks
+    and colour twins (*_color without a camera info of their own) are none.
     ValueError naming what is missing, or the candidates where there are several."""
-    firsts = _first_messages(bag)
+    firsts = first_messages(bag, (IMAGE, INFO, COMPRESSED, TF))
     kinds = {topic: kind for topic, (kind, _) in firsts.items()}
     for name, expected in (
         (depth, (IMAGE,)),
@@ -70,27 +77,26 @@ def find_topics(bag: Path, depth: str = "", camera_info: str = "", picture: str 
             found = kinds.get(name, "no such topic")
             raise ValueError(f"{name}: expected a topic of {expected[0]} in {bag}, found {found}")
     depth = depth or _depth_topic(bag, firsts)
-    camera_info = camera_info or sibling(depth)
+    camera_info = camera_info or sibling_topic(depth)
     if kinds.get(camera_info) != INFO:
         infos = ", ".join(t for t, kind in kinds.items() if kind == INFO) or "none"
         raise ValueError(
             f"{depth} has no camera info at {camera_info}: name it, the bag has {infos}"
         )
-    return Topics(depth, camera_info, picture or _picture_topic(firsts, depth), kinds)
-
-
-def sibling(topic: str, name: str = "camera_info") -> str:
-    """/a/image -> /a/camera_info."""
-    return f"{topic.rpartition('/')[0]}/{name}"
+    return Topics(depth, camera_info, picture or _picture_topic(bag, firsts, depth), kinds)
 
 
 def read_transforms(bag: Path, topics: Topics) -> TransformTree:
-    """Everything on the bag's TF topics; those that end in /tf_static are valid at any time."""
+    """Everything on the bag's TF topics; those that end in /tf_static are valid at any time. What
+    is no transform is left out, with one warning a frame."""
     tree = TransformTree()
     names = {topic for topic, kind in topics.kinds.items() if kind == TF}
     for topic, message in read_all(bag, names):
         for item in message.transforms:
-            tree.add_stamped(item, always=topic.endswith(STATIC))
+            try:
+                tree.add_stamped(item, always=topic.endswith(STATIC))
+            except ValueError as error:
+                warn_once(bag, f"transform of '{item.child_frame_id}'", str(error))
     return tree
 
 
@@ -102,7 +108,7 @@ def read_depth(bag: Path, topics: Topics) -> Iterator[DepthFrame]:
     for message, picture in _paired(bag, topics):
         rgb = None
         try:
-            rgb = None if picture is None else colour_array(picture, topics.picture or "")
+            rgb = None if picture is None else to_rgb(picture, topics.picture or "")
         except ValueError as error:
             warn_once(bag, topics.picture or "", str(error))
         try:
@@ -122,70 +128,38 @@ def read_depth(bag: Path, topics: Topics) -> Iterator[DepthFrame]:
 
 def _paired(bag: Path, topics: Topics) -> Iterator[tuple[Any, Any | None]]:
     """Messages of depth images, each with that of the picture of its stamp."""
+    wanted = {topics.depth} | ({topics.picture} if topics.picture else set())
+    both = set.intersection(*read_stamps(bag, wanted).values()) if topics.picture else set()
     depths: OrderedDict[int, Any] = OrderedDict()
     pictures: OrderedDict[int, Any] = OrderedDict()
-    wanted = {topics.depth} | ({topics.picture} if topics.picture else set())
     for topic, message in read_all(bag, wanted):
-        stamp = stamp_of(message.header)
-        (depths if topic == topics.depth else pictures)[stamp] = message
-        if stamp in depths and (stamp in pictures or topics.picture is None):
-            yield depths.pop(stamp), pictures.pop(stamp, None)
-        while len(pictures) > KEPT:
+        stamp = stamp_ns(message.header)
+        if stamp in both:
+            (depths if topic == topics.depth else pictures)[stamp] = message
+        elif topic == topics.depth:
+            yield message, None
+        if stamp in depths and stamp in pictures:
+            yield depths.pop(stamp), pictures.pop(stamp)
+        if len(pictures) > KEPT:
             pictures.popitem(last=False)
-        while len(depths) > KEPT:
+        if len(depths) > KEPT:
             yield depths.popitem(last=False)[1], None
     for message in depths.values():
         yield message, None
 
 
-def stamp_of(header: Any) -> int:
-    """Nanoseconds."""
-    return int(header.stamp.sec) * 1_000_000_000 + int(header.stamp.nanosec)
-
-
-def depth_array(message: Any, topic: str) -> npt.NDArray[np.float32]:
-    """sensor_msgs/Image 32FC1 (metres) or 16UC1 (millimetres, 0 unknown; REP 118) -> (H, W) float32
-    metres, NaN unknown. ValueError naming the topic."""
-    if message.encoding not in DEPTH_ENCODINGS:
-        raise ValueError(
-            f"{topic}: expected a depth image of {' or '.join(DEPTH_ENCODINGS)}, "
-            f"found '{message.encoding}'"
-        )
-    rows = _rows(message, 4 if message.encoding == "32FC1" else 2, topic)
-    order = ">" if message.is_bigendian else "<"
-    if message.encoding == "32FC1":
-        meters = np.asarray(rows.view(f"{order}f4"), np.float32)
-    else:
-        meters = np.asarray(rows.view(f"{order}u2") / 1000, np.float32)
-    return np.where(np.isfinite(meters) & (meters > 0), meters, np.float32(np.nan))
-
-
-def colour_array(message: Any, topic: str) -> npt.NDArray[np.uint8]:
-    """Image or CompressedImage -> (H, W, 3) uint8 RGB. ValueError naming the topic."""
-    try:
-        if not hasattr(message, "format"):
-            bits, _, _, channels = to_cvtype(message.encoding)
-            # rosbags-image takes rows for unpadded.
-            rows = _rows(message, bits * channels // 8, topic)
-            known = {name: getattr(message, name) for name in ("height", "width", "encoding")}
-            message = SimpleNamespace(**known, is_bigendian=message.is_bigendian, data=rows)
-        return np.ascontiguousarray(message_to_cvimage(message, "rgb8"), np.uint8)
-    except (ImageError, AssertionError, cv2.error) as error:
-        reason = " ".join(str(error).split()) or "damaged data"
-        raise ValueError(f"{topic}: not a picture that can be read: {reason}") from error
-
-
 def camera_of(info: Any, topic: str, width: int, height: int) -> Intrinsics:
-    """The intrinsics of P (of K where P is empty, as depth_image_proc does) for an image of this
-    size. ValueError naming the topic."""
-    p, k = info.p, info.k
-    fx, fy, cx, cy = (p[0], p[5], p[2], p[6]) if p[0] and p[5] else (k[0], k[4], k[2], k[5])
+    """As `intrinsics`. ValueError naming the topic."""
     try:
-        size = int(info.width), int(info.height)
-        known = Intrinsics(float(fx), float(fy), float(cx), float(cy), *size)
-        return known.scaled(width, height)
+        return intrinsics(info, width, height)
     except ValueError as error:
         raise ValueError(f"{topic}: {error}") from error
+
+
+def _described(info: Any) -> tuple[Any, ...]:
+    """All that `intrinsics` asks."""
+    size = info.width, info.height, info.binning_x, info.binning_y
+    return *size, str(info.roi), *info.k, *info.p
 
 
 class _Infos:
@@ -193,7 +167,10 @@ class _Infos:
 
     def __init__(self, bag: Path, topic: str) -> None:
         self.topic = topic
-        self._known = {stamp_of(m.header): m for _, m in read_all(bag, {topic})}
+        kept: dict[tuple[Any, ...], Any] = {}  # most are equal, and a bag may hold many
+        self._known = {
+            stamp_ns(m.header): kept.setdefault(_described(m), m) for _, m in read_all(bag, {topic})
+        }
         self._first = next(iter(self._known.values()), None)
 
     def at(self, stamp: int) -> Any:
@@ -205,9 +182,9 @@ class _Infos:
 def _frame(
     topics: Topics, message: Any, infos: _Infos, rgb: npt.NDArray[np.uint8] | None
 ) -> DepthFrame:
-    depth = depth_array(message, topics.depth)
+    depth = to_meters(message, topics.depth)
     height, width = depth.shape
-    stamp = stamp_of(message.header)
+    stamp = stamp_ns(message.header)
     camera = camera_of(infos.at(stamp), topics.camera_info, width, height)
     if rgb is not None and rgb.shape[:2] != depth.shape:
         resized = cv2.resize(rgb, (width, height), interpolation=cv2.INTER_AREA)
@@ -215,22 +192,11 @@ def _frame(
     return DepthFrame(stamp, message.header.frame_id.lstrip("/"), depth, camera, rgb)
 
 
-def _first_messages(bag: Path) -> dict[str, tuple[str, Any]]:
-    """Type and first message of every topic that matters here."""
-    firsts: dict[str, tuple[str, Any]] = {}
-    for topic, kind in message_types(bag).items():
-        if kind in (IMAGE, INFO, COMPRESSED, TF):
-            for _, message in read_all(bag, {topic}):
-                firsts[topic] = (kind, message)
-                break
-    return firsts
-
-
 def _depth_topic(bag: Path, firsts: Mapping[str, tuple[str, Any]]) -> str:
     images = [
         topic
         for topic, (kind, message) in firsts.items()
-        if kind == IMAGE and message.encoding in DEPTH_ENCODINGS and sibling(topic) in firsts
+        if kind == IMAGE and message.encoding in DEPTH_ENCODINGS and sibling_topic(topic) in firsts
     ]
     preferred = [topic for topic in images if topic.endswith("depth/image")]
     chosen = preferred if len(preferred) == 1 else images
@@ -244,28 +210,34 @@ def _depth_topic(bag: Path, firsts: Mapping[str, tuple[str, Any]]) -> str:
     raise ValueError(f"{bag} holds several depth images: choose one of {', '.join(chosen)}")
 
 
-def _picture_topic(firsts: Mapping[str, tuple[str, Any]], depth: str) -> str | None:
+def _picture_topic(bag: Path, firsts: Mapping[str, tuple[str, Any]], depth: str) -> str | None:
     frame_id = firsts[depth][1].header.frame_id
-    names = [
-        topic
+    ranks = {
+        topic: rank
         for topic, (kind, message) in firsts.items()
         if kind in (IMAGE, COMPRESSED)
-        and not topic.endswith("_color")
         and message.header.frame_id == frame_id
-        and (kind == COMPRESSED or message.encoding.startswith(COLOURED))
-    ]
-    return names[0] if names else None
+        and not DERIVED.search(topic)
+        and (not topic.endswith("_color") or sibling_topic(topic) in firsts)
+        and (rank := _rank(message)) is not None
+    }
+    if len(ranks) < 2:
+        return next(iter(ranks), None)
+    stamps = read_stamps(bag, {depth, *ranks})
+    apart = {topic: stamps[depth].isdisjoint(stamps[topic]) for topic in ranks}
+    return min(ranks, key=lambda topic: (apart[topic], ranks[topic], topic))
 
 
-def _rows(message: Any, pixel_bytes: int, topic: str) -> npt.NDArray[np.uint8]:
-    """Image data without padding, (H, row bytes)."""
-    data = np.frombuffer(message.data, np.uint8)
-    row, height = message.width * pixel_bytes, message.height
-    if message.step < row or data.size < height * message.step or not row or not height:
-        raise ValueError(
-            f"{topic}: image {message.width}x{height} '{message.encoding}' with step "
-            f"{message.step} needs {height * max(message.step, row)} bytes, got {data.size}"
-        )
-    return np.ascontiguousarray(
-        data[: height * message.step].reshape(height, message.step)[:, :row]
-    )
+def _rank(message: Any) -> tuple[bool, bool] | None:
+    """Of an image or a compressed one as a picture, the lowest first; None where it is none."""
+    if hasattr(message, "encoding"):
+        known, name = message.encoding in PICTURES, message.encoding
+    else:
+        known, name = not is_depth_format(message.format), message.format
+    return (name.startswith(GREY), hasattr(message, "format")) if known else None
+
+
+def is_depth_format(name: str) -> bool:
+    """Whether a compressed image of this format holds metres (compressed_image_transport's names,
+    as '16UC1; compressedDepth png')."""
+    return "compressedDepth" in name or name.startswith(DEPTH_FORMATS)

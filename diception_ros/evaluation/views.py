@@ -11,13 +11,14 @@ import numpy.typing as npt
 
 from diception_ros.evaluation.bags import image_array
 from diception_ros.evaluation.depth_bags import (
-    COLOURED,
     DEPTH_ENCODINGS,
+    PICTURES,
     camera_of,
-    colour_array,
-    depth_array,
+    is_depth_format,
 )
 from diception_ros.geometry import Intrinsics
+from diception_ros.ros.camera import described_size
+from diception_ros.ros.images import to_meters, to_rgb
 
 Rgb = npt.NDArray[np.uint8]
 FLOAT32, UNSIGNED = 7, {2: "u1", 4: "u2", 6: "u4"}
@@ -81,25 +82,21 @@ def view_of(topic: str, message: Any, has_camera: bool) -> View | None:
         found = [(point.x, point.y) for point in message.keypoints]
         return Pixels(np.array(found, np.float32).reshape(-1, 2))
     if hasattr(message, "distortion_model"):
-        return camera_of(message, topic, int(message.width), int(message.height))
+        return camera_of(message, topic, *described_size(message))
     if hasattr(message, "format"):
-        return Picture(colour_array(message, topic))
+        return None if is_depth_format(message.format) else Picture(to_rgb(message, topic))
     return _image(topic, message, has_camera) if hasattr(message, "encoding") else None
 
 
 def _image(topic: str, message: Any, has_camera: bool) -> View | None:
     encoding = message.encoding
-    if encoding.startswith(COLOURED):
-        return Picture(colour_array(message, topic))
     if encoding in DEPTH_ENCODINGS and has_camera:
-        return Depth(depth_array(message, topic))
+        return Depth(to_meters(message, topic))
     if encoding == "32FC1":
         return Relative(np.nan_to_num(image_array(message)))
     if encoding == "mono16" or (encoding == "mono8" and topic.endswith("mask")):
         return Ids(image_array(message))
-    if encoding == "mono8":
-        return Picture(np.repeat(image_array(message)[..., None], 3, axis=2))
-    return None
+    return Picture(to_rgb(message, topic)) if encoding in PICTURES else None
 
 
 def points_of(topic: str, message: Any) -> Points:

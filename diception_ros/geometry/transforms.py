@@ -6,6 +6,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Sequence
+from itertools import takewhile
 from typing import Any
 
 import numpy as np
@@ -18,9 +19,11 @@ Pose = tuple[Matrix, Matrix]
 
 
 class TransformTree:
-    """Poses of child frames in their parents. Times are nanoseconds."""
+    """Poses of child frames in their parents. Times are nanoseconds. keep: how far from a frame's
+    newest transform its others may lie that are kept; None: all are."""
 
-    def __init__(self) -> None:
+    def __init__(self, keep: int | None = None) -> None:
+        self._keep = keep
         self._parent: dict[str, str] = {}
         self._static: dict[str, Pose] = {}
         self._moving: dict[str, dict[int, Pose]] = defaultdict(dict)
@@ -35,19 +38,26 @@ class TransformTree:
         stamp: int | None = None,
     ) -> None:
         """The pose of child in parent at a time; stamp None: always (tf_static).
-        ValueError for a quaternion of no length, or values that are not finite."""
+        ValueError for a quaternion of no length, values that are not finite, or a frame in
+        itself."""
         offset, turn = np.asarray(translation, np.float64), np.asarray(quaternion, np.float64)
         if not (np.isfinite(offset).all() and np.isfinite(turn).all() and np.linalg.norm(turn) > 0):
             raise ValueError(
                 f"transform of '{child}' in '{parent}': expected finite numbers and a unit "
                 f"quaternion, found {list(translation)} and {list(quaternion)}"
             )
+        if child == parent:
+            raise ValueError(f"transform of '{child}' in itself: expected another parent")
         self._parent[child] = parent
         if stamp is None:
             self._static[child] = (offset, turn)
         else:
-            self._moving[child][stamp] = (offset, turn)
+            known = self._moving[child]
+            known[stamp] = (offset, turn)
             self._times.pop(child, None)
+            if (keep := self._keep) is not None:
+                for old in list(takewhile(lambda one: abs(one - stamp) > keep, known)):
+                    del known[old]
 
     def add_stamped(self, item: Any, *, always: bool) -> None:
         """A TransformStamped as messages hold it; always: of tf_static. ValueError as `add`."""

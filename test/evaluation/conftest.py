@@ -148,6 +148,14 @@ def moving_bag(moving, tmp_path):
 
 @pytest.fixture(scope="session")
 def made():
-    """Makers of messages: image(stamp, values, encoding, ...), cloud(stamp, points, ...), and of a
-    bag of them: bag(folder, (topic, stamp, message)...)."""
-    return SimpleNamespace(image=image, cloud=cloud, bag=write_bag)
+    """Makers of messages: image(stamp, values, encoding, ...), cloud(stamp, points, ...),
+    camera_info(stamp, intrinsics, height, width), transform(stamp, child=...), and of a bag of
+    them: bag(folder, (topic, stamp, message)...)."""
+    still = SimpleNamespace(position=np.zeros(3), rotation=np.eye(3))
+
+    def placed(stamp, **names):
+        return transform(stamp, still, **names)
+
+    return SimpleNamespace(
+        image=image, cloud=cloud, camera_info=camera_info, transform=placed, bag=write_bag
+    )

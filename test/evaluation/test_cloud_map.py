@@ -106,7 +106,19 @@ def test_without_tf_the_camera_is_taken_as_still_and_it_is_said(moving_bag, tmp_
     assert run(["export-cloud", str(moving_bag(leave=["/tf"])), "--out", str(out)]) == 0
     said = capsys.readouterr().out.splitlines()
     assert said[0].endswith(f"points of 4 images in {out}, frame 'camera_optical_frame'")
-    assert said[1].startswith("no TF in the bag: the camera is taken as still")
+    still = "no TF above 'camera_optical_frame': the camera is taken as still; record /tf and /tf"
+    assert said[1].startswith(still)
+
+
+def test_tf_that_does_not_hold_the_camera_is_none(made, tmp_path, capsys):
+    items = [
+        ("/d/depth", 5, made.image(5, np.ones((4, 6), np.float32), "32FC1")),
+        ("/d/camera_info", 5, made.camera_info(5, (5, 5, 3, 2), 4, 6)),
+        ("/tf", 5, made.transform(5, parent="odom", child="base_link")),
+    ]
+    bag, out = made.bag(tmp_path / "bag", items), tmp_path / "map.ply"
+    assert run(["export-cloud", str(bag), "--out", str(out)]) == 0
+    assert "no TF above 'camera_optical_frame': the camera is" in capsys.readouterr().out
 
 
 def test_without_pictures_points_are_grey(moving_bag, tmp_path, capsys):
@@ -129,7 +141,7 @@ def test_damaged_images_are_left_out_with_one_line(
     bag = moving_bag(cut=[topic])
     assert run(["export-cloud", str(bag), "--out", str(tmp_path / "map.ply")]) == 0
     assert counted in capsys.readouterr().out
-    assert caplog.text.count(f"{topic}: image ") == 1
+    assert caplog.text.count(f"{topic}: truncated image: ") == 1
 
 
 @pytest.mark.parametrize(
@@ -152,7 +164,7 @@ def test_damaged_images_are_left_out_with_one_line(
         (
             ["--depth", "/camera/image", "--camera-info", "/diception/depth/camera_info"],
             [],
-            "expected a depth image of 32FC1 or 16UC1, found 'rgb8'",
+            "encoding 'rgb8' is no depth: expected 32FC1 (m) or 16UC1 (mm)",
         ),
     ],
 )

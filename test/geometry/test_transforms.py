@@ -55,3 +55,19 @@ def test_siblings_meet_below_the_root(tree):
 def test_a_quaternion_without_length_is_refused():
     with pytest.raises(ValueError, match="transform of 'base' in 'map': expected finite numbers"):
         TransformTree().add("map", "base", (0, 0, 0), (0, 0, 0, 0))
+
+
+def test_a_frame_in_itself_is_refused_and_its_parent_stays(tree):
+    with pytest.raises(ValueError, match="transform of 'base' in itself: expected another parent"):
+        tree.add("base", "base", (0, 0, 0), (0, 0, 0, 1), stamp=50)
+    assert tree.root("camera") == "map"
+
+
+@pytest.mark.parametrize("jump", [1000, -1000], ids=["time goes on", "time starts again"])
+def test_what_is_far_from_a_frames_newest_is_forgotten(jump):
+    tree = TransformTree(keep=100)
+    tree.add("base", "camera", (1, 0, 0), (0, 0, 0, 1))
+    for stamp in (0, 60, jump, jump + 60):
+        tree.add("map", "base", (0, 0, 0), (0, 0, 0, 1), stamp)
+    assert tree.pose("map", "camera", 30) is None
+    assert tree.pose("map", "camera", jump + 30) is not None
