@@ -52,7 +52,7 @@ def _live(topics: str, save: Path | None) -> dict[str, int]:
         raise ValueError(f"--topics '{topics}' is no regular expression: {error}") from error
     from diception_ros.evaluation.rerun_view import RerunLog
 
-    log = RerunLog(save)
+    log = RerunLog(save, live=True)
     try:
         from diception_ros.ros.follow import follow
     except ImportError as error:

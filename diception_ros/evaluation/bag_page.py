@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,19 +12,18 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from diception_ros.evaluation.bags import message_types, read_all, warn_once
+from diception_ros.evaluation.bags import message_types, read_all, read_stamps, warn_once
 from diception_ros.evaluation.cloud_picture import cloud_picture, label_colours
 from diception_ros.evaluation.depth_bags import (
     CLOUD,
     COMPRESSED,
     IMAGE,
     INFO,
-    sibling,
-    stamp_of,
 )
 from diception_ros.evaluation.page import PICTURE_WIDTH, Page, write_page
 from diception_ros.evaluation.sheet import Row
 from diception_ros.evaluation.views import Depth, Picture, Points, view_of
+from diception_ros.ros.camera import sibling_topic, stamp_ns
 from diception_ros.tasks import MetricDepth
 from diception_ros.tasks.show import colorize
 
@@ -31,24 +31,27 @@ Rgb = npt.NDArray[np.uint8]
 FRAMES = 60
 ROWS = 8
 TWIN = "image_color"
+NEAR = 50_000_000
+"""ns from a moment within which a topic is shown that shares its stamps with no other."""
 
 
 def write_bag_page(bag: Path, out: Path) -> tuple[Path, int]:
-    """Writes out/index.html; its path and the number of images shown. Colour images, colour twins,
-    depth where it has no twin, and clouds; at most FRAMES moments, evenly spread.
+    """Writes out/index.html; its path and the number of moments shown. Images in colour or grey,
+    colour twins, depth where it has no twin, and clouds; at most FRAMES moments, those of which
+    most topics tell.
     ValueError if the folder is no bag or holds no picture."""
     kinds = message_types(bag)
     infos = {topic for topic, kind in kinds.items() if kind == INFO}
     wanted = {topic for topic, kind in kinds.items() if kind in (IMAGE, COMPRESSED)}
-    wanted -= {topic for topic in wanted if sibling(topic, TWIN) in wanted - {topic}}
-    stamps = _moments(bag, wanted)
-    clouds = {topic for topic, kind in kinds.items() if kind == CLOUD}
+    wanted -= {topic for topic in wanted if sibling_topic(topic, TWIN) in wanted - {topic}}
+    wanted |= {topic for topic, kind in kinds.items() if kind == CLOUD}
+    shown = _shown(bag, wanted)
     pictures: dict[int, dict[str, Rgb]] = defaultdict(dict)
-    for topic, message in read_all(bag, wanted | clouds):
-        stamp = stamp_of(message.header)
-        if stamp in stamps:
+    for topic, message in read_all(bag, wanted):
+        moment = shown.get((topic, stamp_ns(message.header)))
+        if moment is not None:
             try:
-                pictures[stamp] |= _pictures(topic, message, sibling(topic) in infos)
+                pictures[moment] |= _pictures(topic, message, sibling_topic(topic) in infos)
             except ValueError as error:
                 warn_once(bag, topic, str(error))
     columns = sorted({topic for found in pictures.values() for topic in found}, key=_order)
@@ -60,15 +63,30 @@ def write_bag_page(bag: Path, out: Path) -> tuple[Path, int]:
     return page, len(pictures)
 
 
-def _moments(bag: Path, topics: set[str]) -> set[int]:
-    """At most FRAMES stamps of the topic with the most images, the first and last among them."""
-    by_topic: dict[str, list[int]] = defaultdict(list)
-    for topic, message in read_all(bag, topics):
-        by_topic[topic].append(stamp_of(message.header))
-    known = [sorted(set(stamps)) for stamps in by_topic.values()]
-    longest = max(known, key=lambda stamps: len(stamps), default=[])
-    chosen = np.unique(np.linspace(0, len(longest) - 1, FRAMES).round().astype(int))
-    return {longest[i] for i in chosen if longest}
+def _shown(bag: Path, topics: set[str]) -> dict[tuple[str, int], int]:
+    """The moments of the messages that are shown, by topic and stamp. Outputs have their image's
+    stamp; a topic that shares none, as another camera's, is shown by what is near."""
+    stamps = {topic: known for topic, known in read_stamps(bag, topics).items() if known}
+    counts = Counter(stamp for known in stamps.values() for stamp in known)
+    lone = {topic for topic, known in stamps.items() if all(counts[one] == 1 for one in known)}
+    if lone == stamps.keys():
+        lone -= {max(stamps, key=lambda topic: len(stamps[topic]), default="")}
+    moments = _richest({s: counts[s] for topic in stamps.keys() - lone for s in stamps[topic]})
+    shown = {(topic, one): one for one in moments for topic in stamps if one in stamps[topic]}
+    for topic in lone:
+        known = np.array(sorted(stamps[topic]))
+        nearest = {one: int(known[np.abs(known - one).argmin()]) for one in moments}
+        shown |= {(topic, s): one for one, s in nearest.items() if abs(s - one) <= NEAR}
+    return shown
+
+
+def _richest(counts: Mapping[int, int]) -> list[int]:
+    """At most FRAMES stamps, evenly spread over those with more than half as many topics as the
+    best: a slow node answers few of its camera's images."""
+    most = max(counts.values(), default=0)
+    rich = np.array(sorted(stamp for stamp, count in counts.items() if count > most / 2))
+    parts = [part.tolist() for part in np.array_split(rich, FRAMES) if len(part)]
+    return [max(part, key=lambda stamp: counts[stamp]) for part in parts]
 
 
 def _pictures(topic: str, message: Any, has_camera: bool) -> dict[str, Rgb]:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from diception_ros.evaluation.bags import message_types, read_all
-from diception_ros.evaluation.depth_bags import INFO, TF, sibling, stamp_of
+from diception_ros.evaluation.depth_bags import INFO, TF
 from diception_ros.evaluation.views import (
     Depth,
     Ids,
@@ -28,6 +28,7 @@ from diception_ros.evaluation.views import (
 )
 from diception_ros.geometry import Intrinsics
 from diception_ros.geometry.transforms import TransformTree
+from diception_ros.ros.camera import sibling_topic, stamp_ns
 from diception_ros.tasks import Disparity
 from diception_ros.tasks.show import colorize
 
@@ -35,6 +36,8 @@ logger = logging.getLogger(__name__)
 
 APPLICATION = "diception"
 STATIC = "/tf_static"
+BEHIND = 10_000_000_000
+"""ns of moving transforms that are kept of a running robot, as tf2 keeps them."""
 
 
 def load_rerun() -> Any:
@@ -51,31 +54,30 @@ def load_rerun() -> Any:
 
 
 class RerunLog:
-    """Logs messages as they come. save: a .rrd file to write instead of opening the viewer."""
+    """Logs messages as they come. save: a .rrd file to write instead of opening the viewer. live:
+    whether they come without end."""
 
-    def __init__(self, save: Path | None = None) -> None:
+    def __init__(self, save: Path | None = None, *, live: bool = False) -> None:
         self._rerun = load_rerun()
         self._rerun.init(APPLICATION, spawn=save is None)
         if save is not None:
             self._rerun.save(save)
-        self.tree = TransformTree()
+        self.tree = TransformTree(BEHIND if live else None)
         self.infos: set[str] = set()
         self.counts: dict[str, int] = {}
         self._complained: set[str] = set()
 
     def handle(self, topic: str, message: Any) -> None:
-        """A message that cannot be shown is named once and left out."""
+        """What cannot be shown is named once a topic or frame and left out."""
         if hasattr(message, "transforms"):
             self._learn(topic, message)
             return
         if hasattr(message, "distortion_model"):
             self.infos.add(topic)
         try:
-            view = view_of(topic, message, sibling(topic) in self.infos)
+            view = view_of(topic, message, sibling_topic(topic) in self.infos)
         except ValueError as error:
-            if topic not in self._complained:
-                self._complained.add(topic)
-                logger.warning("%s", error)
+            self._complain(topic, error)
             return
         if view is not None:
             self._log(topic, message.header, view)
@@ -87,10 +89,18 @@ class RerunLog:
 
     def _learn(self, topic: str, message: Any) -> None:
         for item in message.transforms:
-            self.tree.add_stamped(item, always=topic.endswith(STATIC))
+            try:
+                self.tree.add_stamped(item, always=topic.endswith(STATIC))
+            except ValueError as error:
+                self._complain(item.child_frame_id, error)
+
+    def _complain(self, name: str, error: ValueError) -> None:
+        if name not in self._complained:
+            self._complained.add(name)
+            logger.warning("%s", error)
 
     def _log(self, topic: str, header: Any, view: View) -> None:
-        rerun, stamp = self._rerun, stamp_of(header)
+        rerun, stamp = self._rerun, stamp_ns(header)
         frame = header.frame_id.lstrip("/") or "camera"
         rerun.set_time("stamp", timestamp=np.datetime64(stamp, "ns"))
         base = f"world/{frame}"

@@ -51,9 +51,11 @@ def test_clouds_lose_unknown_points_and_keep_colours_and_labels(made):
 def test_damaged_messages_name_their_topic(made):
     short = made.image(0, np.zeros((4, 6, 3), np.uint8), "rgb8")
     short.data = short.data[:10]
-    with pytest.raises(ValueError, match="/camera/image: image 6x4 'rgb8' with step 18 needs 72"):
+    with pytest.raises(
+        ValueError, match="/camera/image: truncated image: 6x4 'rgb8' with step 18 needs 72"
+    ):
         view_of("/camera/image", short, False)
-    with pytest.raises(ValueError, match="/camera/image: not a picture that can be read"):
+    with pytest.raises(ValueError, match="/camera/image: damaged compressed image: 9 bytes"):
         view_of("/camera/image", SimpleNamespace(format="jpeg", data=np.zeros(9, np.uint8)), False)
     broken = made.cloud(0, np.ones((3, 3), np.float32))
     broken.data = broken.data[:20]
@@ -103,6 +105,38 @@ def test_a_page_shows_a_cloud_by_its_colours_and_by_its_labels(made, tmp_path):
     assert "/lidar" not in text
 
 
+def page_of(made, tmp_path, items):
+    """The page's text, and the pictures of each row of its table."""
+    assert run(["view", str(made.bag(tmp_path / "bag", items)), "--html", str(tmp_path)]) == 0
+    text = (tmp_path / "index.html").read_text()
+    rows = text.partition('class="grid"')[2].split("<tr>")[2:]
+    return text, [row.count("data:image/jpeg") for row in rows]
+
+
+def test_a_page_shows_the_moments_that_a_slow_node_answered(made, tmp_path):
+    items = []
+    for stamp in range(1000):
+        picture = made.image(stamp, np.zeros((6, 8, 3), np.uint8), "rgb8")
+        items.append(("/camera/image", stamp, picture))
+        if stamp % 100 == 7:
+            items += [(f"/diception/{n}/image_color", stamp, picture) for n in ("depth", "pose")]
+    text, rows = page_of(made, tmp_path, items)
+    assert rows == [3] * 8
+    assert text.count("data:image/jpeg") == 3 * 8 + 3 * 10
+
+
+def test_topics_that_share_no_stamps_are_shown_by_their_nearest(made, tmp_path):
+    items = []
+    for number in range(40):
+        for at, topic in enumerate(("/left/image", "/right/image")):
+            stamp = 33_000_000 * number + 9_000_000 * at
+            items.append((topic, stamp, made.image(stamp, np.zeros((6, 8), np.uint8), "mono8")))
+    lost = made.image(10**11, np.zeros((6, 8), np.uint8), "mono8")
+    text, rows = page_of(made, tmp_path, [*items, ("/late/image", 10**11, lost)])
+    assert rows == [2] * 8
+    assert "/late/image" not in text
+
+
 def test_a_bag_without_pictures_has_no_page(moving_bag, tmp_path, capsys):
     bag = moving_bag(leave=["/diception/depth/image", "/camera/image"])
     assert run(["view", str(bag), "--html", str(tmp_path / "page")]) == 2
@@ -140,6 +174,23 @@ def test_rerun_gets_every_view_of_a_bag(moving_bag, tmp_path, capsys):
     assert (tmp_path / "bag.rrd").stat().st_size > 20_000
 
 
+def test_a_live_view_passes_over_bad_transforms_and_forgets_old_ones(made, tmp_path, caplog):
+    pytest.importorskip("rerun", reason="needs rerun-sdk", exc_type=ImportError)
+    from diception_ros.evaluation.rerun_view import RerunLog
+
+    log = RerunLog(tmp_path / "live.rrd", live=True)
+    for second in (0, 1, 20, 21):
+        bad, good = made.transform(second * 10**9, child="map"), made.transform(second * 10**9)
+        good.transforms[:0] = bad.transforms
+        log.handle("/tf", good)
+    log.close()
+    assert [record.message for record in caplog.records] == [
+        "transform of 'map' in itself: expected another parent"
+    ]
+    assert log.tree.pose("map", "camera_optical_frame", 10**9) is None
+    assert log.tree.pose("map", "camera_optical_frame", 205 * 10**8) is not None
+
+
 def test_a_bag_whose_recorder_was_killed_is_shown_and_mapped(moving_bag, tmp_path, caplog):
     bag = moving_bag()
     (file,) = bag.glob("*.mcap")
@@ -159,4 +210,6 @@ def test_a_damaged_message_is_named_and_the_rest_is_shown(made, tmp_path, caplog
     assert run(["view", str(made.bag(tmp_path / "bag", items)), "--html", str(tmp_path)]) == 0
     assert (tmp_path / "index.html").read_text().count("data:image/jpeg") >= 2
     (said,) = [record.message for record in caplog.records]
-    assert said.startswith(f"{tmp_path / 'bag'}: /camera/image: image 8x6 'rgb8' with step 24")
+    assert said.startswith(
+        f"{tmp_path / 'bag'}: /camera/image: truncated image: 8x6 'rgb8' with step 24"
+    )
