@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import heapq
 import sys
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -18,13 +19,12 @@ from typing import Any
 from rosbags.interfaces import Connection
 from rosbags.rosbag1 import Reader as Reader1
 from rosbags.rosbag2 import Reader as Reader2
-from rosbags.rosbag2.reader import DirectoryReader
 from rosbags.rosbag2.storage_mcap import MAXSIZE, ChunkInfo, McapReader, msgsrc
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from rosbags.typesys.store import Typestore
 
 from diception_ros.evaluation.offline.definitions import typestore
-from diception_ros.evaluation.offline.unfinished import salvaged
+from diception_ros.evaluation.offline.unfinished import log_of, salvaged
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -40,6 +40,8 @@ ENDS = (".mcap", ".db3", ".mcap.zstd", ".db3.zstd")
 HEADER = "std_msgs/msg/Header"
 PACKED = b"\x28\xb5\x2f\xfd"
 """How zstd's data begins. No CDR message does."""
+OLD_NAMES = {"tf/msg/tfMessage": "tf2_msgs/msg/TFMessage"}
+"""ROS 1's before tf2, with the same content."""
 
 
 @dataclass(frozen=True)
@@ -86,14 +88,18 @@ class Bag:
 
     @property
     def topics(self) -> dict[str, Topic]:
-        found: dict[str, Topic] = {}
+        """By name. Of a topic with messages of several types those of the most frequent one."""
+        counts, definitions = Counter[tuple[str, str]](), dict[tuple[str, str], str]()
         for reader in self._readers:
             for one in reader.connections:
-                before = found[one.topic].messages if one.topic in found else 0
-                found[one.topic] = Topic(
-                    one.topic, one.msgtype, before + one.msgcount, one.msgdef.data, self._ros1
-                )
-        return dict(sorted(found.items()))
+                kind = one.topic, OLD_NAMES.get(one.msgtype, one.msgtype)
+                counts[kind] += one.msgcount
+                definitions[kind] = one.msgdef.data
+        most = {name: (kind, count) for (name, kind), count in reversed(counts.most_common())}
+        return {
+            name: Topic(name, kind, count, definitions[name, kind], self._ros1)
+            for name, (kind, count) in sorted(most.items())
+        }
 
     @property
     def span(self) -> tuple[int, int]:
@@ -109,24 +115,27 @@ class Bag:
         stop: int | None = None,
     ) -> Iterator[Raw]:
         """The messages of these topics with start <= received < stop, in order of reception."""
+        known = self.topics
         for reader in self._readers:
             chosen = [one for one in reader.connections if one.topic in topics]
             if chosen:
                 for connection, received, data in _messages(reader, chosen, start, stop, report):
                     try:
-                        yield self._raw(connection, received, data)
+                        raw = self._raw(connection, received, data)
                     except Exception as error:  # a ROS 1 message that is shorter than its type
                         report(connection.topic, received, f"damaged {connection.msgtype}: {error}")
+                        continue
+                    if raw.msgtype == (most := known[raw.topic].msgtype):
+                        yield raw
+                    else:
+                        report(raw.topic, received, f"type {raw.msgtype}, where most are {most}")
 
     def _raw(self, connection: Connection, received: int, data: bytes) -> Raw:
         if self._ros1:
             store = _ros1_store(connection.msgtype, connection.msgdef.data)
-            return Raw(
-                connection.topic,
-                connection.msgtype,
-                received,
-                store.ros1_to_cdr(data, connection.msgtype),
-            )
+            name = OLD_NAMES.get(connection.msgtype, connection.msgtype)
+            data = store.ros1_to_cdr(data, connection.msgtype)
+            return Raw(connection.topic, name, received, data)
         if bytes(data[:4]) == PACKED:  # one by one; only a missing metadata.yaml would have said so
             data = zstd.decompress(data)
         return Raw(connection.topic, connection.msgtype, received, data)
@@ -155,6 +164,8 @@ def opened(path: Path) -> Iterator[Bag]:
             yield Bag(path, [_open_ros1(path, stack)])
             return
         try:
+            if log_of(path).exists():
+                raise ValueError("its log is not in it yet")
             reader = Reader2(path)
             stack.enter_context(reader)
         except Exception as error:  # rosbags, SQLite and YAML each raise their own
@@ -165,11 +176,7 @@ def opened(path: Path) -> Iterator[Bag]:
 
 def _files(reader: Reader2) -> list[Any]:
     """The files of a bag one by one: damage in one shall not cost the others."""
-    storage = reader.storage
-    if isinstance(storage, DirectoryReader):
-        whole = storage.metadata.compression_mode == "message" or not storage.storages
-        return [storage] if whole else list(storage.storages)
-    return [storage]
+    return list(getattr(reader.storage, "storages", ())) or [reader.storage]
 
 
 def _open_ros1(path: Path, stack: ExitStack) -> Any:

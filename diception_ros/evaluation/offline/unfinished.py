@@ -4,9 +4,10 @@
 from __future__ import annotations
 
 import shutil
+import sqlite3
 import struct
 import sys
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -31,7 +32,8 @@ def salvaged(path: Path, error: Exception, stack: ExitStack) -> tuple[list[Any],
     is wrong with it. stack closes them. ValueError when nothing can be read."""
     files = [path] if path.is_file() else sorted(path.iterdir(), key=_natural)
     names = {file.name for file in files}
-    readers, left_out = [], []
+    readers: list[Any] = []
+    left_out: list[str] = []
     for file in files:
         # While a file is packed both are there, and only the first is known to be whole.
         twice = file.suffix == PACKED and file.name.removesuffix(PACKED) in names
@@ -39,6 +41,8 @@ def salvaged(path: Path, error: Exception, stack: ExitStack) -> tuple[list[Any],
             continue
         try:
             readers.append(_reader(file, stack))
+            if damage := getattr(readers[-1], "damage", ""):
+                left_out.append(f"{file.name} {damage}")
         except Exception as why:  # rosbags, SQLite and zstd each raise their own
             left_out.append(f"{file.name}: {' '.join(str(why).split())}")
     if not readers:
@@ -67,6 +71,8 @@ def _reader(file: Path, stack: ExitStack) -> Any:
     """An open reader; `stack` closes it. Raises what the reader raises."""
     kind = _storage(file)
     plain = _unpacked(file, stack) if file.suffix == PACKED else file
+    if log_of(plain).exists():
+        plain = _with_log(plain, stack)
     try:
         return _opened(kind(plain), stack)
     except Exception:
@@ -91,8 +97,26 @@ def _unpacked(file: Path, stack: ExitStack) -> Path:
     return plain
 
 
+def log_of(file: Path) -> Path:
+    """Where SQLite's write-ahead log lies, if its recorder (preset `resilient`) was killed."""
+    return file.with_name(f"{file.name}-wal")
+
+
+def _with_log(file: Path, stack: ExitStack) -> Path:
+    """A SQLite file with what its log holds beyond it, beside other temporary files: rosbags reads
+    no log, and here nothing writes to a bag."""
+    folder = stack.enter_context(TemporaryDirectory())
+    whole, _ = (Path(shutil.copy(one, folder)) for one in (file, log_of(file)))
+    with closing(sqlite3.connect(whole)) as database:
+        database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    return whole
+
+
 class _Unfinished(McapReader):
-    """An MCAP file whose end is missing: its index is made anew from the chunks that are whole."""
+    """An MCAP file whose end is missing: its index is made anew from the chunks that are whole.
+    damage: what is behind the first torn one, "" where none is."""
+
+    damage = ""
 
     def open(self) -> None:
         self.bio = self.path.open("rb")
@@ -108,7 +132,15 @@ class _Unfinished(McapReader):
             raise ValueError("it does not begin like an MCAP file")
         self.data_start = 8
         places, self.data_end = _whole_records(self.bio, self.path.stat().st_size)
-        self.meta_scan()
+        try:
+            self.meta_scan()
+        except Exception as error:  # zstd, lz4 and rosbags each raise their own
+            begun = [place for place in places if place[0] < self.bio.tell()]
+            if len(begun) < 2:
+                raise
+            places, self.data_end = begun[:-1], begun[-1][0]
+            self.damage = f"from byte {self.data_end} on: {' '.join(str(error).split())}"
+            self.meta_scan()
         self.chunks[:] = [_chunk_info(self.bio, *place) for place in places]
         assert self.statistics is not None
         counts = self.statistics.channel_message_counts
