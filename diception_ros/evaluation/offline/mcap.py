@@ -2,8 +2,8 @@
 """Writes MCAP files that are whole or not there, and joins them without unpacking.
 
 rosbags' own writer makes folders, cannot be taken up again and holds no metadata of ours, hence
-this one. Format: https://mcap.dev/spec. A file gets its name only when it is complete and on the
-disk, so that a process may be killed at any moment.
+this one; its reader serves. Format: https://mcap.dev/spec. A file gets its name only when it is
+complete and on the disk, so that a process may be killed at any moment.
 """
 
 from __future__ import annotations
@@ -20,9 +20,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
+from rosbags.rosbag2.storage_mcap import ChunkInfo
+
 from diception_ros.evaluation.offline import records
-from diception_ros.evaluation.offline.records import ChunkIndex
-from diception_ros.evaluation.offline.summary import read_summary
+from diception_ros.evaluation.offline.summary import moved, read_summary
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -70,7 +71,7 @@ class McapFile:
         self._unfinished = path.with_name(f".{path.name}.tmp")
         self._file = self._unfinished.open("wb")
         self._ids = {topic.name: number for number, topic in enumerate(topics, 1)}
-        self._chunks: list[ChunkIndex] = []
+        self._chunks: list[ChunkInfo] = []
         self._counts: dict[int, int] = defaultdict(int)
         self._sequence: dict[int, int] = defaultdict(int)
         self._pending = _Pending()
@@ -111,12 +112,12 @@ class McapFile:
             raise ValueError(f"{other} has other topics than {self.path}: another run wrote it")
         if not found.chunks:
             return
-        begin, end = found.chunks[0].offset, found.data_end
+        begin, end = found.chunks[0].chunk_start_offset, found.data_end
         shift = self._file.tell() - begin
         with other.open("rb") as source:
             source.seek(begin)
             _copy(source, self._file, end - begin)
-        self._chunks += [chunk.moved(shift) for chunk in found.chunks]
+        self._chunks += [moved(chunk, shift) for chunk in found.chunks]
         for channel, count in found.counts.items():
             self._counts[channel] += count
 
@@ -187,18 +188,9 @@ class McapFile:
             record = struct.pack("<HI", channel, len(pairs)) + pairs
             self._file.write(records.record(records.MESSAGE_INDEX, record))
             self._counts[channel] += len(messages)
-        self._chunks.append(
-            ChunkIndex(
-                pending.start,
-                pending.end,
-                offset,
-                length,
-                indices,
-                self._file.tell() - offset - length,
-                len(packed),
-                len(pending.data),
-            )
-        )
+        behind, sizes = self._file.tell() - offset - length, (len(packed), len(pending.data))
+        span = pending.start, pending.end
+        self._chunks.append(ChunkInfo(*span, offset, length, indices, behind, "zstd", *sizes, {}))
 
     def _flush_behind(self) -> None:
         """Lets the disk write while the run goes on: the fsync at the end would wait for it all."""
@@ -239,10 +231,10 @@ class McapFile:
 
     def _rosbag2(self) -> dict[str, str]:
         """What `ros2 bag` finds in the files it has written itself (JSON is YAML)."""
-        start = min((chunk.start for chunk in self._chunks), default=0)
+        start, end = self._span()
         span = {
             "starting_time": {"nanoseconds_since_epoch": start},
-            "duration": {"nanoseconds": max((c.end for c in self._chunks), default=0) - start},
+            "duration": {"nanoseconds": end - start},
             "message_count": sum(self._counts.values()),
         }
         topics = [
@@ -272,21 +264,15 @@ class McapFile:
         }
         return {"serialized_metadata": json.dumps(table)}
 
+    def _span(self) -> tuple[int, int]:
+        """The first and last time of a message, 0 and 0 where there is none."""
+        first = min((chunk.message_start_time for chunk in self._chunks), default=0)
+        return first, max((chunk.message_end_time for chunk in self._chunks), default=0)
+
     def _statistics(self, schemas: int, metadata: int) -> bytes:
         counts = {number: self._counts[number] for number in self._ids.values()}
-        start = min((chunk.start for chunk in self._chunks), default=0)
-        end = max((chunk.end for chunk in self._chunks), default=0)
-        head = struct.pack(
-            "<QHIIIIQQ",
-            sum(counts.values()),
-            schemas,
-            len(self.topics),
-            0,
-            metadata,
-            len(self._chunks),
-            start,
-            end,
-        )
+        number = sum(counts.values()), schemas, len(self.topics), 0, metadata, len(self._chunks)
+        head = struct.pack("<QHIIIIQQ", *number, *self._span())
         return head + records.mapping("<HQ", counts)
 
 

@@ -1,16 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reads the end of an MCAP file: what it holds and where."""
+"""What an MCAP file holds and where. rosbags reads all of it but the tables."""
 
 from __future__ import annotations
 
-import os
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
+
+from rosbags.rosbag2.storage_mcap import ChunkInfo, McapReader
 
 from diception_ros.evaluation.offline import records
-from diception_ros.evaluation.offline.records import ChunkIndex
 
 
 @dataclass(frozen=True)
@@ -19,51 +21,53 @@ class Summary:
     at which its messages end; metadata: its tables by name."""
 
     topics: tuple[tuple[str, str], ...]
-    chunks: tuple[ChunkIndex, ...]
+    chunks: tuple[ChunkInfo, ...]
     counts: Mapping[int, int]
     data_end: int
     metadata: Mapping[str, Mapping[str, str]]
 
 
 def read_summary(path: Path) -> Summary:
-    """Of a file that `McapFile` wrote. ValueError for one that is incomplete or another's."""
-    with path.open("rb") as file:
-        size = file.seek(0, os.SEEK_END)
-        if size < 45:
-            raise ValueError(f"{path} is no complete MCAP file: {size} bytes")
-        file.seek(-37, os.SEEK_END)
-        tail = file.read()
-        if tail[:1] != bytes([records.FOOTER]) or tail[-8:] != records.MAGIC:
-            raise ValueError(f"{path} is no complete MCAP file: it does not end like one")
-        start, offsets = struct.unpack_from("<QQ", tail, 9)
-        file.seek(start)
-        found = list(records.records(file.read(offsets - start)))
-        schemas = {
-            records.u16(body): records.text(body, 2)[0]
-            for kind, body in found
-            if kind == records.SCHEMA
-        }
-        topics = [
-            (records.text(body, 4)[0], schemas[records.u16(body, 2)])
-            for kind, body in found
-            if kind == records.CHANNEL
-        ]
-        chunks = tuple(
-            records.read_chunk_index(body) for kind, body in found if kind == records.CHUNK_INDEX
+    """ValueError for a file that is incomplete."""
+    reader = McapReader(path)
+    try:
+        reader.open()
+    except Exception as error:  # rosbags, struct and OSError each in their own way
+        cause = " ".join(str(error).split())
+        raise ValueError(f"{path} is no complete MCAP file: {cause}") from error
+    with closing(reader):
+        assert reader.bio is not None
+        assert reader.statistics is not None
+        ends = [one.chunk_start_offset + _length(one) for one in reader.chunks]
+        end = max(ends, default=reader.data_start)
+        return Summary(
+            tuple((one.topic, one.msgtype) for one in reader.connections),
+            tuple(reader.chunks),
+            dict(reader.statistics.channel_message_counts),
+            end,
+            dict(_tables(reader.bio, end, reader.data_end)),
         )
-        counts = next(
-            records.read_mapping("<HQ", body, 42)
-            for kind, body in found
-            if kind == records.STATISTICS
-        )
-        tables = {}
-        for kind, body in found:
-            if kind == records.METADATA_INDEX:
-                offset, length = struct.unpack_from("<QQ", body)
-                file.seek(offset + 9)
-                name, at = records.text(record := file.read(length - 9), 0)
-                tables[name] = records.read_table(record, at)
-        end = max(
-            (chunk.offset + chunk.length + chunk.indices_length for chunk in chunks), default=0
-        )
-        return Summary(tuple(topics), chunks, counts, end, tables)
+
+
+def moved(chunk: ChunkInfo, by: int) -> ChunkInfo:
+    """In a file where it lies so many bytes behind."""
+    indices = {number: offset + by for number, offset in chunk.message_index_offsets.items()}
+    start = chunk.chunk_start_offset + by
+    return chunk._replace(chunk_start_offset=start, message_index_offsets=indices)
+
+
+def _length(chunk: ChunkInfo) -> int:
+    """Bytes, with its index."""
+    return chunk.chunk_length + chunk.message_index_length
+
+
+def _tables(file: BinaryIO, begin: int, end: int) -> Iterator[tuple[str, dict[str, str]]]:
+    """Names and content of the metadata between two offsets."""
+    file.seek(begin)
+    while file.tell() < end:
+        kind, length = struct.unpack("<BQ", file.read(9))
+        if kind == records.METADATA:
+            name, at = records.text(body := file.read(length), 0)
+            yield name, records.read_table(body, at)
+        else:
+            file.seek(length, 1)

@@ -3,12 +3,16 @@
 
 from __future__ import annotations
 
+import struct
+
 import numpy as np
 import pytest
 from recorded import Types, messages, read
 
+from diception_ros.evaluation.offline import records
 from diception_ros.evaluation.offline.definitions import definition, message_files
 from diception_ros.evaluation.offline.mcap import McapFile, Topic
+from diception_ros.evaluation.offline.output import finished
 from diception_ros.evaluation.offline.summary import read_summary
 
 IMAGE, REPORT = "sensor_msgs/msg/Image", "diception_ros/msg/FrameReport"
@@ -60,8 +64,17 @@ def test_a_file_has_its_name_only_when_it_is_complete(tmp_path):
     file.abandon()
     assert list(tmp_path.iterdir()) == []
     (tmp_path / "cut.mcap").write_bytes(b"\x89MCAP0\r\n" + bytes(100))
-    with pytest.raises(ValueError, match="is no complete MCAP file: it does not end like one"):
+    with pytest.raises(ValueError, match="is no complete MCAP file: Unexpected record"):
         read_summary(tmp_path / "cut.mcap")
+
+
+def test_a_file_without_an_index_is_anothers(tmp_path):
+    """As rosbag2's preset fastwrite leaves it."""
+    head = records.record(records.HEADER, records.string("ros2") + records.string("fastwrite"))
+    foot = records.record(records.FOOTER, struct.pack("<QQI", 0, 0, 0))
+    (tmp_path / "fast.mcap").write_bytes(records.MAGIC + head + foot + records.MAGIC)
+    with pytest.raises(ValueError, match=r"fast\.mcap exists and was not written by diception bag"):
+        finished(tmp_path / "fast.mcap", resume=True)
 
 
 def test_this_packages_messages_explain_themselves():

@@ -4,13 +4,16 @@
 from __future__ import annotations
 
 import shutil
+import sqlite3
 import struct
 import sys
+from contextlib import closing
 
 import pytest
-from recorded import CAMERA, INFO, Types, camera_lines, picture, write
+from recorded import CAMERA, INFO, START, Line, Types, camera_lines, picture, write
+from rosbags.rosbag1 import Writer as Writer1
 from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
-from rosbags.typesys import Stores, get_typestore
+from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
 from diception_ros.evaluation.offline import records
 from diception_ros.evaluation.offline.definitions import definition
@@ -59,6 +62,77 @@ def test_sqlite_without_metadata(tmp_path):
     (path / "metadata.yaml").unlink()
     found, notes = images(path, [])
     assert (len(found), len(notes)) == (3, 1)
+
+
+def test_sqlite_with_the_log_of_a_killed_recorder(tmp_path):
+    """As rosbag2's preset resilient leaves it: what came last is in the log alone."""
+    path, late = write(tmp_path / "bag", camera_lines(Types(), 2), "sqlite3"), tmp_path / "late"
+    (path / "metadata.yaml").unlink()
+    image = next(line for line in camera_lines(Types(), 1, first=2) if line.topic == CAMERA)
+    data = bytes(Types().store.serialize_cdr(image.message, image.msgtype))
+    with closing(sqlite3.connect(path / "bag.db3")) as database:
+        database.execute("PRAGMA journal_mode=WAL")
+        row = "INSERT INTO messages(topic_id, timestamp, data) SELECT id, ?, ? FROM topics"
+        database.execute(f"{row} WHERE name = ?", (image.received, data, CAMERA))
+        database.commit()
+        shutil.copytree(path, late)
+    before = (late / "bag.db3").read_bytes()
+    for one in (late, late / "bag.db3"):
+        found, _ = images(one, reports := [])
+        assert [bytes(one.data) for one in found] == [picture(n).tobytes() for n in range(3)]
+        assert reports == []
+    assert (late / "bag.db3").read_bytes() == before
+
+
+def test_an_unfinished_file_is_read_up_to_a_chunk_that_a_power_cut_tore(tmp_path):
+    types, kind = Types(), "sensor_msgs/msg/Image"
+    file = McapFile(tmp_path / "bag.mcap", [Topic(CAMERA, kind, *definition(kind))])
+    for number in range(12):
+        image = types.image(number, picture(number, (400, 1200)))
+        file.write(CAMERA, number, types.store.serialize_cdr(image, kind))
+    file.close({})
+    last = read_summary(file.path).chunks[-1]
+    whole = file.path.read_bytes()
+    file.path.write_bytes(whole[: last.chunk_start_offset + 100] + bytes(last.chunk_length))
+    found, notes = images(file.path, reports := [])
+    assert 0 < len(found) < 12
+    assert len(notes) == 1
+    assert f"left out: bag.mcap from byte {last.chunk_start_offset} on: " in notes[0]
+    assert reports == []
+
+
+def test_of_several_types_on_a_topic_that_of_most_counts(tmp_path):
+    types = Types()
+    other = types.compressed(START + 1, picture(1))
+    line = Line(CAMERA, "sensor_msgs/msg/CompressedImage", START + 1, other)
+    path = write(tmp_path / "bag", [*camera_lines(types, 3), line])
+    with opened(path) as bag:
+        assert bag.topics[CAMERA].msgtype == "sensor_msgs/msg/Image"
+        assert bag.topics[CAMERA].messages == 3
+    found, _ = images(path, reports := [])
+    assert len(found) == 3
+    assert [(topic, time) for topic, time, _ in reports] == [(CAMERA, START + 1)]
+    assert "type sensor_msgs/msg/CompressedImage, where most are sensor_msgs/msg/Image" in str(
+        reports
+    )
+
+
+def test_transforms_of_old_ros_1_bags(tmp_path):
+    types, old = Types(ros1=True), "tf/msg/tfMessage"
+    for name in (old, "tf2_msgs/msg/TFMessage"):
+        types.store.register(
+            get_types_from_msg("geometry_msgs/TransformStamped[] transforms\n", name)
+        )
+    new = types.transforms("map", "base", (1.0, 2.0, 3.0), (0.0, 0.0, 0.0, 1.0))
+    with Writer1(tmp_path / "old.bag") as writer:
+        topic = writer.add_connection("/tf", old, typestore=types.store)
+        data = types.store.serialize_ros1(types(old, new.transforms), old)
+        writer.write(topic, START, data)
+    with opened(tmp_path / "old.bag") as bag:
+        assert bag.topics["/tf"].msgtype == "tf2_msgs/msg/TFMessage"
+        (raw,) = bag.messages({"/tf"}, print)
+        (found,) = decode(raw).transforms
+    assert (found.child_frame_id, found.transform.translation.z) == ("base", 3.0)
 
 
 @pytest.mark.parametrize("kind", ["mcap", "sqlite3"])
@@ -148,12 +222,12 @@ def test_a_damaged_chunk_costs_only_itself(tmp_path):
     whole.close({})
     chunk = read_summary(whole.path).chunks[0]
     data = bytearray(whole.path.read_bytes())
-    data[chunk.offset + 200 : chunk.offset + 240] = bytes(40)
+    data[chunk.chunk_start_offset + 200 : chunk.chunk_start_offset + 240] = bytes(40)
     whole.path.write_bytes(data)
     found, _ = images(whole.path, reports := [])
     assert 0 < len(found) < 3000
     ((topic, time, cause),) = reports
-    assert (topic, time) == (CAMERA, chunk.start)
+    assert (topic, time) == (CAMERA, chunk.message_start_time)
     assert "a damaged chunk of the bag" in cause
 
 
