@@ -73,6 +73,20 @@ def test_what_is_left_out_is_named_and_in_the_exit_status(bundle, tmp_path, caps
     )
 
 
+def test_inputs_of_two_types_are_not_copied_into_one_topic(bundle, tmp_path, capsys):
+    types, kind = Types(), "sensor_msgs/msg/CompressedImage"
+    one = write(tmp_path / "one", camera_lines(types, 1))
+    packed = Line(CAMERA, kind, stamp_of(1), types.compressed(stamp_of(1), picture(1)))
+    bags = [str(one), str(write(tmp_path / "two", [packed]))]
+    command = ["bag", *bags, "--out", str(tmp_path / "out.mcap"), f"--bundle={bundle}"]
+    assert run([*command, "--task=depth", "--device=cpu", "--keep-inputs"]) == 2
+    assert (
+        f"two: {CAMERA} is of type {kind}, in a bag before of sensor_msgs/msg/Image: with "
+        "--keep-inputs give each an --out of its own"
+    ) in capsys.readouterr().err
+    assert run([*command, "--task=depth", "--device=cpu"]) == 0
+
+
 def test_another_job_is_not_taken_for_done(bundle, tmp_path, capsys):
     bag = write(tmp_path / "bag", camera_lines(Types(), 3))
     out = ["--out", str(tmp_path / "out.mcap"), "--bundle", str(bundle), "--device", "cpu"]

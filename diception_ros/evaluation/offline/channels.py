@@ -25,9 +25,9 @@ def channels(plan: Plan, tasks: Mapping[str, Task]) -> list[mcap.Topic]:
 
 
 def _passed(plan: Plan) -> dict[str, mcap.Topic]:
-    """Input topics of the bags that are passed through."""
+    """Input topics of the bags that are passed through. ValueError where one has two types."""
     passed: dict[str, mcap.Topic] = {}
-    readable, asked = 0, False
+    readable, asked, mixed = 0, False, ""
     for path in plan.bags:
         try:
             with opened(path) as bag:
@@ -35,10 +35,17 @@ def _passed(plan: Plan) -> dict[str, mcap.Topic]:
                 asked |= plan.window(bag).meets(*bag.span)
                 readable += 1
                 for name in sorted(topics.inputs):
-                    passed.setdefault(name, _channel(bag, name))
+                    found = _channel(bag, name)
+                    if (before := passed.setdefault(name, found)).msgtype != found.msgtype:
+                        mixed = (
+                            f"{path}: {name} is of type {found.msgtype}, in a bag before of "
+                            f"{before.msgtype}: with --keep-inputs give each an --out of its own"
+                        )
         except ValueError:
             if len(plan.bags) == 1:
                 raise
+    if mixed:
+        raise ValueError(mixed)
     if not readable:
         raise ValueError("none of the bags can be used: try them one by one to see why")
     if not asked:
