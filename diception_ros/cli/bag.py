@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import os
 import sys
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -34,6 +33,7 @@ if TYPE_CHECKING:
     from diception_ros.evaluation.offline.plan import Plan
     from diception_ros.evaluation.offline.run import Summary
     from diception_ros.evaluation.offline.timeline import Problem
+    from diception_ros.ros.incoming import Prompts
 
 SOME_LEFT_OUT = 3
 SHOWN = 20
@@ -104,8 +104,20 @@ def bag(
     cluster = cluster_of(ray, workers, worker_gpus, worker_cpus)
     given = {"tasks": task, "categories": category, "bundle": bundle and str(bundle)}
     values, reference = _values(params, scale, {**given, "device": device})
+    asked: dict[str, Any] = {
+        "camera": camera,
+        "camera_info": camera_info,
+        "reference": reference,
+        "prompts": prompts,
+        "node": node,
+        "keep_inputs": keep_inputs,
+        "every": every,
+        "start": start,
+        "stop": stop,
+        "batch": batch,
+    }
     if bags[0] == Path("info") and not bags[0].exists():
-        return bag_info.show(bags[1:], camera, values)
+        return bag_info.show(bags[1:], values, asked, _prompts(points))
     if out is None:
         raise ValueError("--out is missing: name the .mcap file to write")
     if "point" in (task or ()) and not (points or prompts):
@@ -116,16 +128,7 @@ def bag(
         bags=tuple(bags),
         out=out,
         parameters=parameters,
-        camera=camera,
-        camera_info=camera_info,
-        reference=reference,
-        prompts=prompts,
-        node=node,
-        keep_inputs=keep_inputs,
-        every=every,
-        start=start,
-        stop=stop,
-        batch=batch,
+        **asked,
         settings={**values, "points": points, "bundle": found.info.name},
     )
     summary = _run(_Work(plan, values, found.tasks, points), cluster, resume)
@@ -152,17 +155,23 @@ def _values(params: Path | None, scale: str, given: dict[str, Any]) -> tuple[dic
     return values | chosen | {name: value for name, value in given.items() if value}, reference
 
 
+def _prompts(points: str) -> Prompts | None:
+    """What --points asks in every image."""
+    from diception_ros.cli.inputs import parse_points
+    from diception_ros.ros.incoming import Prompts
+
+    pixels, labels = parse_points(points)
+    return Prompts("--points", pixels, labels) if pixels else None
+
+
 def _run(work: _Work, cluster: Cluster | None, resume: bool) -> Summary:
     """In this process, or on a cluster."""
-    from diception_ros.cli.inputs import parse_points
     from diception_ros.evaluation.offline.channels import channels
     from diception_ros.evaluation.offline.distributed import DistributedRun, Job
     from diception_ros.evaluation.offline.output import finished
     from diception_ros.evaluation.offline.run import Run, load
-    from diception_ros.ros.incoming import Prompts
 
-    pixels, labels = parse_points(work.points)
-    prompts = Prompts("--points", pixels, labels) if pixels else None
+    prompts = _prompts(work.points)
     console = Console(stderr=True)
     with _Screen(console) as screen:
         if cluster is not None:
@@ -238,10 +247,9 @@ def _clock(ns: int) -> str:
 
 def _say(plan: Plan, summary: Summary) -> None:
     rate = summary.answered / summary.seconds if summary.seconds else 0.0
-    took = time.strftime("%H:%M:%S", time.gmtime(summary.seconds))
     print(
-        f"{summary.answered} of {summary.images} images answered in {took} "
-        f"({rate:.1f} images/s): {plan.out}"
+        f"{summary.answered} of {summary.images} images answered in "
+        f"{bag_info.duration(summary.seconds)} ({rate:.1f} images/s): {plan.out}"
     )
     for cause, count in sorted(summary.problems.items(), key=lambda item: -item[1]):
         print(f"  {count} x {cause}")

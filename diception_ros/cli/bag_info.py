@@ -3,19 +3,26 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+if TYPE_CHECKING:
+    from diception_ros.ros.incoming import Prompts
 
-def show(bags: Sequence[Path], camera: str, values: Mapping[str, Any]) -> int:
+
+def show(
+    bags: Sequence[Path],
+    values: Mapping[str, Any],
+    asked: Mapping[str, Any],
+    points: Prompts | None,
+) -> int:
     """Prints a table for each bag. With tasks among the values the engine is loaded and a few
-    images are answered, to tell the cost."""
+    images are answered, to tell the cost. asked: of a Plan; points: see Run."""
     from diception_ros.evaluation.offline.info import look
 
     if not bags:
@@ -31,7 +38,7 @@ def show(bags: Sequence[Path], camera: str, values: Mapping[str, Any]) -> int:
             console.print(f"  [yellow]{escape(note)}[/]")
         console.print(_table(found.topics))
     if values.get("tasks"):
-        _costs(bags, camera, values, console)
+        _costs(bags, values, asked, points, console)
     else:
         console.print("With --task the cost of a run is told, from a few images of the bag.")
     return 0
@@ -56,22 +63,35 @@ def _table(topics: Sequence[Any]) -> Table:
     return table
 
 
-def _costs(bags: Sequence[Path], camera: str, values: Mapping[str, Any], console: Console) -> None:
+def _costs(
+    bags: Sequence[Path],
+    values: Mapping[str, Any],
+    asked: Mapping[str, Any],
+    points: Prompts | None,
+    console: Console,
+) -> None:
     from diception_ros.evaluation.offline.info import cost
+    from diception_ros.evaluation.offline.plan import Plan
     from diception_ros.evaluation.offline.run import load
 
     engine, parameters = load(values, lambda line: None)
     tasks = ", ".join(parameters.tasks)
     for path in bags:
-        found = cost(path, engine, parameters, camera)
+        found = cost(Plan((path,), Path("unused.mcap"), parameters, **asked), engine, points)
         seconds = found.images * found.seconds_each
         console.print(
             f"{escape(str(path))}: {tasks} on {found.images} images take about "
-            f"{time.strftime('%H:%M:%S', time.gmtime(seconds))} on {engine.device_name} "
+            f"{duration(seconds)} on {engine.device_name} "
             f"({1 / found.seconds_each:.1f} images/s) and {_bytes(found.images * found.bytes_each)}"
             " of disk; twice that while the parts are joined",
             highlight=False,
         )
+
+
+def duration(seconds: float) -> str:
+    """HH:MM:SS; hours may be more than 24."""
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes // 60:02d}:{minutes % 60:02d}:{rest:02d}"
 
 
 def _bytes(count: float) -> str:

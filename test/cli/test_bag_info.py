@@ -3,11 +3,17 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
+import pytest
 from recorded import DEPTH, Line, Types, camera_lines, picture, stamp_of, write
 
 from diception_ros.cli import run
+from diception_ros.cli.bag_info import duration
 from diception_ros.evaluation.offline.info import look
+from diception_ros.evaluation.offline.plan import cameras
+from diception_ros.evaluation.offline.sources import Topic
 
 IMAGE = "sensor_msgs/msg/Image"
 
@@ -77,6 +83,43 @@ def test_the_table_and_the_cost(bundle, tmp_path, capsys):
     text = " ".join(capsys.readouterr().out.split())
     assert "depth on 5 images take about 00:00:0" in text
     assert sorted(path.name for path in tmp_path.iterdir()) == ["bag"]
+
+
+def told(capsys, path, bundle, *options):
+    """Images, and bytes of disk, that the cost is told for."""
+    command = ["bag", "info", str(path), "--camera=/cam/image", f"--bundle={bundle}"]
+    assert run([*command, "--device=cpu", "--task=depth", *options]) == 0
+    text = " ".join(capsys.readouterr().out.split())
+    images, size, unit = re.search(r"depth on (\d+) images .* and ([\d.]+) (k?B) of", text).groups()
+    return int(images), float(size) * {"B": 1, "kB": 1000}[unit]
+
+
+def test_the_cost_is_that_of_the_run_with_these_options(bundle, tmp_path, capsys):
+    bag = bag_of(tmp_path)
+    images, size = told(capsys, bag, bundle)
+    assert images == 5
+    assert told(capsys, bag, bundle, "--every=2")[0] == 3
+    assert told(capsys, bag, bundle, "--to=0.2")[0] == 2
+    assert told(capsys, bag, bundle, "--scale=reference:/depth/image")[1] > 1.5 * size
+    assert told(capsys, bag, bundle, "--keep-inputs")[1] > size + 5 * 100
+
+
+def test_one_image_has_a_cost_too(bundle, tmp_path, capsys):
+    bag = write(tmp_path / "bag", camera_lines(Types(), 1))
+    assert told(capsys, bag, bundle)[0] == 1
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0.4, "00:00:00"), (3725, "01:02:05"), (100_000, "27:46:40")]
+)
+def test_days_are_hours(seconds, text):
+    assert duration(seconds) == text
+
+
+def test_compressed_depth_is_no_camera():
+    asked = ["/a/image_raw", "/a/image_raw/compressedDepth"]
+    topics = {name: Topic(name, IMAGE, 1) for name in asked}
+    assert cameras(topics) == ["/a/image_raw"]
 
 
 def test_mistakes(tmp_path, capsys):

@@ -282,12 +282,7 @@ def _images(plan: Plan, number: int) -> int:
     """About how many images of a bag are asked for; 0 where it cannot be known."""
     try:
         with opened(plan.bags[number]) as bag:
-            begin, end = bag.span
-            window = plan.window(bag)
-            start = max(begin, begin if window.start is None else window.start)
-            stop = min(end, end if window.stop is None else window.stop)
-            share = (stop - start) / (end - begin) if end > begin else 1.0
-            return round(bag.topics[plan.topics(bag).camera].messages * max(0.0, share))
+            return plan.images(bag)
     except ValueError:
         return 0
 

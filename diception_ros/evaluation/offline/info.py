@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import time
 from collections.abc import Mapping
@@ -22,9 +23,10 @@ from diception_ros.evaluation.offline.plan import (
     Plan,
     info_of,
 )
+from diception_ros.evaluation.offline.poses import bag_transforms
 from diception_ros.evaluation.offline.timeline import shots
 from diception_ros.ros.content import FRAME_REPORT
-from diception_ros.ros.parameters import NodeParameters
+from diception_ros.ros.incoming import Prompts
 
 SAMPLES = 10
 """Messages of a topic that are looked at for its size."""
@@ -91,30 +93,36 @@ def look(path: Path) -> BagInfo:
         return BagInfo(path, seconds, size, tuple(found), bag.notes)
 
 
-def cost(path: Path, engine: Engine, parameters: NodeParameters, camera: str) -> Cost:
-    """Answers a few images of the bag. ValueError when there are none."""
-    plan = Plan((path,), Path("unused.mcap"), parameters, camera)
-    with sources.opened(path) as bag:
+def cost(plan: Plan, engine: Engine, points: Prompts | None = None) -> Cost:
+    """Answers a few images of the plan's only bag. points: see Run. ValueError when there are
+    none."""
+    path, times, written, answered = plan.bags[0], [time.monotonic()], 0, False
+    with sources.opened(path) as bag, bag_transforms(bag, _ignored) as poses:
         topics = plan.topics(bag)
-        images = bag.topics[topics.camera].messages
-        frames = Frames(engine, parameters)
-        few = islice(shots(bag, topics, plan.window(bag), lambda *_: None), TIMED)
-        written, last, began = 0, 0.0, 0.0
-        for number, answer in enumerate(frames.answers(few)):
-            last = time.monotonic()
-            began = last if number == 0 else began
-            data = b"".join(bytes(message.data) for message in answer.messages)
-            written = max(written, len(pack(data)))
-        if images == 0 or not written:
-            raise ValueError(f"{path}: no image of {topics.camera} could be answered")
-    return Cost(images, (last - began) / max(1, min(TIMED, images) - 1), written)
+        frames = Frames(engine, plan.parameters, points=points, find_pose=poses)
+        few = islice(shots(bag, topics, plan.window(bag), _ignored), TIMED)
+        for answer in frames.answers(few):
+            times.append(time.monotonic())
+            data = [bytes(one.data) for one in answer.messages]
+            data += [bytes(raw.data) for raw in answer.shot.passed]
+            written = max(written, len(pack(b"".join(data))))
+            answered |= bool(answer.messages)
+        images = math.ceil(plan.images(bag) / plan.every)
+    if not answered:
+        raise ValueError(f"{path}: no image of {topics.camera} could be answered")
+    warm = times[1:] if len(times) > 2 else times
+    return Cost(images, (warm[-1] - warm[0]) / (len(warm) - 1), written)
+
+
+def _ignored(*_: object) -> None:
+    """What is left out is named by the run itself."""
 
 
 def _sizes(bag: sources.Bag) -> dict[str, float]:
     """Mean bytes of the first messages of each topic."""
     found = {}
     for name in bag.topics:
-        few = islice(bag.messages({name}, lambda *_: None), SAMPLES)
+        few = islice(bag.messages({name}, _ignored), SAMPLES)
         lengths = [len(raw.data) for raw in few]
         if lengths:
             found[name] = sum(lengths) / len(lengths)
@@ -149,7 +157,7 @@ def _is_depth(bag: sources.Bag, one: sources.Topic) -> bool:
     if one.msgtype != IMAGES[0]:
         return False
     try:
-        first = sources.decode(next(bag.messages({one.name}, lambda *_: None)))
+        first = sources.decode(next(bag.messages({one.name}, _ignored)))
     except (ValueError, StopIteration):
         return False
     return first.encoding in ("32FC1", "16UC1", "mono16")

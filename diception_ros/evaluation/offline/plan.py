@@ -20,7 +20,7 @@ IMAGES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
 CAMERA_INFO = "sensor_msgs/msg/CameraInfo"
 REFERENCES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/PointCloud2")
 PROMPTS = ("diception_ros/msg/PointPrompts", "geometry_msgs/msg/PointStamped")
-NO_CAMERA = re.compile("depth|disparity|mask|normals|confidence|image_color")
+NO_CAMERA = re.compile("[Dd]epth|disparity|mask|normals|confidence|image_color")
 """In names of image topics that no camera took, the node's own among them."""
 TRANSFORMS = ("/tf", "/tf_static")
 LIVE_ONLY = (
@@ -116,6 +116,15 @@ class Plan:
             return ns if seconds > 1e9 else begin + ns
 
         return Window(self.every, absolute(self.start), absolute(self.stop))
+
+    def images(self, bag: Bag) -> int:
+        """About how many images of this bag its window holds. ValueError as `topics`."""
+        begin, end = bag.span
+        window = self.window(bag)
+        start = max(begin, begin if window.start is None else window.start)
+        stop = min(end, end if window.stop is None else window.stop)
+        share = (stop - start) / (end - begin) if end > begin else 1.0
+        return round(bag.topics[self.topics(bag).camera].messages * max(0.0, share))
 
     def topics(self, bag: Bag) -> Topics:
         """ValueError when the bag has not what is asked, naming what it has."""

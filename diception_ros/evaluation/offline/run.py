@@ -170,7 +170,7 @@ class Run:
         self, part: Slice, bag: Bag, output: Output, started: float, frames: Frames
     ) -> None:
         topics = self._plan.topics(bag)
-        total = bag.topics[topics.camera].messages
+        total = self._plan.images(bag)
         frames.info_topic = topics.camera_info
         rest: list[Raw] = []
         window = self._plan.window(bag)

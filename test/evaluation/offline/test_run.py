@@ -170,8 +170,10 @@ def test_compressed_images_and_the_topic_is_found(go, tmp_path, out):
 
 def test_every_nth_and_from_to(go, out, tmp_path):
     bag = write(tmp_path / "bag", camera_lines(Types(), 10))
-    summary, _ = go(bag, every=2, start=0.25, stop=0.75)
+    told = []
+    summary, _ = go(bag, every=2, start=0.25, stop=0.75, on_progress=lambda *one: told.append(one))
     assert summary.answered == 3
+    assert told[-1] == (bag, 5, 6)  # of about as many as the window holds, not of ten
     at = [m.header.stamp.nanosec // PERIOD for m in messages(out)[DISPARITY]]
     assert at == [3, 5, 7]
 
