@@ -5,14 +5,28 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from diception_ros.imaging import Canvas
 from diception_ros.training.live.worlds import CHUNK, KINDS
 from diception_ros.training.targets import COPY, SPOT
+
+KINDS_OF_VALUES: dict[str, tuple[type, str]] = {
+    "int": (int, "a whole number"),
+    "float": (float, "a number"),
+    "bool": (bool, "true or false"),
+}
+LEAST = {
+    **dict.fromkeys(("batch", "accumulate", "log_every", "save_every", "threads"), 1),
+    **dict.fromkeys(("rate", "warmup_steps", "decay_steps", "weight_decay", "foreground"), 0),
+    **dict.fromkeys(("picture", "remember", "validate_every", "workers", "seed"), 0),
+}
+"""What settings must not be under."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +42,8 @@ class Phase:
     def __post_init__(self) -> None:
         if not self.shares or min(self.shares.values()) < 0 or not sum(self.shares.values()) > 0:
             raise ValueError(f"phase until {self.until}: expected positive shares of tasks")
+        if self.sources and not min(self.sources.values()) >= 0:
+            raise ValueError(f"phase until {self.until}: expected weights of sources from 0")
 
 
 @dataclass(frozen=True)
@@ -42,6 +58,13 @@ class Size:
     layers: int = 8
     patch: int | None = None
     stretch: bool = False
+
+    def __post_init__(self) -> None:
+        if min(self.width, self.heads, self.layers) < 1 or self.width % (4 * self.heads):
+            raise ValueError(
+                "network: expected layers and heads over 0 and a width that is a multiple of four "
+                f"times the heads, got width {self.width}, heads {self.heads}, layers {self.layers}"
+            )
 
 
 @dataclass(frozen=True)
@@ -129,9 +152,10 @@ class Recipe:
         ends = [phase.until for phase in self.phases]
         if not ends or ends != sorted(set(ends)) or ends[0] < 1:
             raise ValueError(f"phases: expected growing 'until' steps from 1, got {ends}")
-        for name in ("batch", "accumulate", "log_every", "save_every"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        for name, least in LEAST.items():
+            if (value := getattr(self, name)) is not None and value < least:
+                raise ValueError(f"{name} must be at least {least}, got {value}")
+        Canvas(*self.canvas)  # says which sizes can be
         for name in ("ema", "full_noise", "serving_noise", "dropout", "harsh"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} must lie in 0..1, got {getattr(self, name)}")
@@ -183,33 +207,76 @@ def read_recipe(path: Path, **changes: Any) -> Recipe:
     if not isinstance(values, dict):
         raise ValueError(f"{path}: expected settings 'name: value', found {type(values).__name__}")
     values.update({name: value for name, value in changes.items() if value is not None})
-    unknown = sorted(set(values) - {entry.name for entry in fields(Recipe)})
-    if unknown:
-        raise ValueError(f"{path}: unknown setting '{unknown[0]}'")
     try:
         return Recipe(**_typed(values))
-    except (TypeError, AttributeError) as error:
+    except (TypeError, ValueError) as error:
         raise ValueError(f"{path}: {error}") from error
 
 
 def _typed(values: dict[str, Any]) -> dict[str, Any]:
+    values = _settings(Recipe, values)
     for name in ("out", "autoencoder", "init", "task_file", "validation"):
-        if values.get(name) is not None:
+        if name in values:
             values[name] = Path(values[name])
-    values["sources"] = {Path(name): float(w) for name, w in values.get("sources", {}).items()}
-    values["phases"] = tuple(_phase(**phase) for phase in values.get("phases", ()))
-    if values.get("live") is not None:
-        values["live"] = Live(**values["live"])
-    if "network" in values:
-        values["network"] = Size(**values["network"])
-    if values.get("canvas") is None and values.get("init"):
+    values["sources"] = _sources(values.get("sources", {}))
+    phases = values.get("phases", ())
+    if not isinstance(phases, list | tuple):
+        raise ValueError(f"phases: expected a list of phases, found {phases!r}")
+    values["phases"] = tuple(_phase(number, phase) for number, phase in enumerate(phases, start=1))
+    for name, made in (("live", Live), ("network", Size)):
+        if name in values:
+            values[name] = made(**_settings(made, values[name], f"{name}: "))
+    if "canvas" not in values and "init" in values:
         from diception_ros.model import read_bundle_info  # here: a recipe alone needs no network
 
         values["canvas"] = read_bundle_info(values["init"]).canvas
     if "canvas" in values:
-        values["canvas"] = tuple(values["canvas"])
+        canvas = values["canvas"]
+        if not isinstance(canvas, list | tuple) or [type(side) for side in canvas] != [int, int]:
+            raise ValueError(f"canvas: expected [height, width] in pixels, found {canvas!r}")
+        values["canvas"] = tuple(canvas)
     return values
 
 
-def _phase(*, sources: Mapping[str, float] | None = None, **values: Any) -> Phase:
-    return Phase(**values, sources={Path(name): w for name, w in (sources or {}).items()})
+def _phase(number: int, given: Any) -> Phase:
+    values = _settings(Phase, given, f"phase {number}: ")
+    if "shares" in values:
+        values["shares"] = _weights(f"phase {number}: shares", values["shares"])
+    if "sources" in values:
+        values["sources"] = _sources(values["sources"], f"phase {number}: ")
+    return Phase(**values)
+
+
+def _sources(given: Any, where: str = "") -> dict[Path, float]:
+    return {Path(name): w for name, w in _weights(f"{where}sources", given).items()}
+
+
+def _weights(where: str, given: Any) -> dict[str, float]:
+    if not isinstance(given, Mapping):
+        raise ValueError(f"{where}: expected 'name: weight', found {given!r}")
+    return {str(name): _value(f"{where}: {name}", w, "float") for name, w in given.items()}
+
+
+def _settings(made: type, given: Any, where: str = "") -> dict[str, Any]:
+    """The settings that are said (null says nothing), of the kinds that the class' fields have."""
+    if not isinstance(given, Mapping):
+        raise ValueError(f"{where}expected settings 'name: value', found {given!r}")
+    kinds = {entry.name: str(entry.type).removesuffix(" | None") for entry in fields(made)}
+    unknown = sorted(str(name) for name in given if name not in kinds)
+    if unknown:
+        raise ValueError(f"{where}unknown setting '{unknown[0]}', expected {', '.join(kinds)}")
+    said = {name: value for name, value in given.items() if value is not None}
+    return {name: _value(f"{where}{name}", value, kinds[name]) for name, value in said.items()}
+
+
+def _value(name: str, value: Any, kind: str) -> Any:
+    """The value, if it is of that kind. YAML reads 1e-5, which has no point, as text."""
+    if kind not in KINDS_OF_VALUES:
+        return value
+    if kind == "float" and isinstance(value, int | str) and not isinstance(value, bool):
+        with suppress(ValueError):
+            value = float(value)
+    wanted, told = KINDS_OF_VALUES[kind]
+    if type(value) is not wanted or not math.isfinite(value):
+        raise ValueError(f"{name}: expected {told}, found {value!r}")
+    return value

@@ -45,7 +45,26 @@ def test_the_decoders_recipe_is_read() -> None:
         ("sources: {}", "sources: expected at least one"),
         ("phases: []", "phases: expected growing 'until' steps from 1, got"),
         ("phases: [{until: 3, shares: {}}]", "phase until 3: expected positive shares"),
-        ("phases: [{until: 3, tasks: 1}]", "unexpected keyword argument 'tasks'"),
+        ("phases: [{until: 3, tasks: 1}]", "phase 1: unknown setting 'tasks', expected until"),
+        ("phases: {until: 3}", "phases: expected a list of phases, found {'until': 3}"),
+        ("phases: [{until: 1e3, shares: {}}]", "phase 1: until: expected a whole number, found"),
+        ("phases: [{until: 3, shares: [depth]}]", "phase 1: shares: expected 'name: weight'"),
+        (
+            "phases: [{until: 3, shares: {depth: 1}, sources: {build/scenes: -1}}]",
+            "phase until 3: expected weights of sources from 0",
+        ),
+        ("rate: fast", "wrong.yaml: rate: expected a number, found 'fast'"),
+        ("rate: .nan", "rate: expected a number, found nan"),
+        ("rate: -1.0e-5", r"rate must be at least 0, got -1e-05"),
+        ("batch: 2.5", r"batch: expected a whole number, found 2\.5"),
+        ("compile: 'false'", "compile: expected true or false, found 'false'"),
+        ("foreground: -1", "foreground must be at least 0, got -1"),
+        ("seed: -1", "seed must be at least 0, got -1"),
+        ("canvas: 128", r"canvas: expected \[height, width\] in pixels, found 128"),
+        ("canvas: [100, 128]", "canvas 100x128: height and width must be positive multiples of 16"),
+        ("network: {widht: 256}", "network: unknown setting 'widht', expected width"),
+        ("network: {width: 250, heads: 4}", "a width that is a multiple of four times the heads"),
+        ("live: true", "live: expected settings 'name: value', found True"),
         ("validation: null", "validate_every needs 'validation'"),
     ],
 )
@@ -59,6 +78,14 @@ def test_a_wrong_recipe_says_what_is_wrong(line: str, message: str, tmp_path: Pa
     wrong.write_text("\n".join([*lines, line]))
     with pytest.raises(ValueError, match=message):
         read_recipe(wrong)
+
+
+def test_a_number_without_a_point_is_a_number(tmp_path: Path) -> None:
+    """YAML 1.1 reads it as text."""
+    lines = [line for line in CONFIG.read_text().splitlines() if not line.startswith("rate:")]
+    (tmp_path / "r.yaml").write_text("\n".join([*lines, "rate: 2e-5", "remember: null"]))
+    found = read_recipe(tmp_path / "r.yaml")
+    assert found.rate == 2e-5 and found.remember == Recipe.remember
 
 
 def test_a_recipe_that_is_not_there_is_named(tmp_path: Path) -> None:
