@@ -21,7 +21,10 @@ if TYPE_CHECKING:
 
 
 def adapt(
-    folder: Annotated[Path, typer.Argument(help="images/ and targets/ with files of equal stems.")],
+    folder: Annotated[
+        Path,
+        typer.Argument(help="images/ and targets/, files of equal stems; masks white on black."),
+    ],
     task: Annotated[str, typer.Option(help="The new task's name; it becomes a topic.")],
     out: Annotated[Path | None, typer.Option(help="Default: <task>.safetensors.")] = None,
     kind: Annotated[str, typer.Option(help="Of the targets: mask, disparity or colour.")] = "mask",
@@ -68,7 +71,8 @@ def adapt(
         checkpointing=checkpointing,
         seed=seed,
     )
-    pairs, held_out = read(folder, console), read(unseen, console) if unseen else None
+    pairs = read(folder, row, console)
+    held_out = read(unseen, row, console) if unseen else None
     on = EngineConfig(device=device).resolve_device()
     dtype = torch.bfloat16 if on.type == "cuda" else torch.float32
     model = Diception.load(bundle or EMBEDDED_BUNDLE, on, dtype)
@@ -95,11 +99,11 @@ def adapt(
         print(f"{name}: {value:.3g}")
 
 
-def read(folder: Path, console: Console) -> Pairs:
-    """The folder's pairs; those that were skipped are named and counted."""
+def read(folder: Path, task: Task, console: Console) -> Pairs:
+    """The folder's pairs for the task; those that were skipped are named and counted."""
     from diception_ros.training.pairs import read_pairs
 
-    found = read_pairs(folder)
+    found = read_pairs(folder, task)
     for line in found.skipped:
         console.print(line, highlight=False)
     if found.skipped:

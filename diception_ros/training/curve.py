@@ -133,17 +133,17 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="cpu")
     arguments = parser.parse_args()
-    model = Diception.load(arguments.bundle, torch.device(arguments.device))
     recipe = Adaptation(steps=arguments.steps, seed=arguments.seed)
-    arguments.out.mkdir(parents=True, exist_ok=True)
 
     def keep(found: dict[str, Any]) -> None:
         (arguments.out / "curve.json").write_text(json.dumps(found, indent=1) + "\n")
         draw(found, arguments.out / "curve.png")
 
     try:
-        given = read_pairs(arguments.pairs), read_pairs(arguments.unseen)
         task = new_task(arguments.task, arguments.kind)
+        given = read_pairs(arguments.pairs, task), read_pairs(arguments.unseen, task)
+        model = Diception.load(arguments.bundle, torch.device(arguments.device))
+        arguments.out.mkdir(parents=True, exist_ok=True)
         learning_curve(model, *given, task, recipe, arguments.counts, keep)
     except ValueError as error:
         raise SystemExit(f"curve: {error}") from None

@@ -61,11 +61,11 @@ class Pairs:
         return replace(self, pairs=self.pairs[:count], skipped=())
 
 
-def read_pairs(folder: Path) -> Pairs:
+def read_pairs(folder: Path, task: Task | None = None) -> Pairs:
     """Pairs by name from images/ and targets/, PNG or JPG files of equal stems.
 
-    What cannot be read, or differs in size, is skipped with a line. ValueError for a missing
-    folder or partner, and when nothing is left.
+    What cannot be read, differs in size, or cannot be a target of the task, is skipped with a line.
+    ValueError for a missing folder or partner, and when nothing is left.
     """
     images, targets = (find_files(folder / part, PICTURES) for part in ("images", "targets"))
     for name in sorted(set(images) ^ set(targets)):
@@ -76,7 +76,10 @@ def read_pairs(folder: Path) -> Pairs:
     pairs, skipped = [], []
     for name in images:
         try:
-            pairs.append(read_pair(name, images[name], targets[name]))
+            pair = read_pair(name, images[name], targets[name])
+            if task and task.result is Mask:
+                check_white(pair.target, targets[name])
+            pairs.append(pair)
         except ValueError as error:
             skipped.append(f"skipped {error}")
     if not pairs:
@@ -97,6 +100,14 @@ def read_pair(name: str, *paths: Path) -> Pair:
         sizes = [f"{picture.shape[1]}x{picture.shape[0]}" for picture in pictures]
         raise ValueError(f"{name}: the image is {sizes[0]}, its target {sizes[1]}")
     return Pair(name, image, target)
+
+
+def check_white(target: Picture, path: Path) -> None:
+    """ValueError for a mask of class numbers or dark colours: it would be read as nothing at all.
+    One that is black throughout says that there is nothing."""
+    brightest = target.mean(-1).max()
+    if target.any() and brightest < 127.5:
+        raise ValueError(f"{path}: expected white (255) on black, the brightest is {brightest:.0f}")
 
 
 def encode_pairs(

@@ -299,6 +299,17 @@ def test_where_nothing_can_be_written_nothing_is_learned(
     assert taken.read_text() == "mine"
 
 
+def test_masks_of_class_numbers_are_refused_before_anything_is_learned(
+    folder, bundle, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr("diception_ros.training.adapt.adapt", None)
+    for path in (make_pairs(tmp_path, 2) / "targets").iterdir():
+        cv2.imwrite(str(path), cv2.imread(str(path)) // 255)
+    asked = ["--max-share", "3", "--unseen", str(tmp_path)]
+    assert command(folder, bundle, tmp_path / "a.safetensors", *asked) == 2
+    assert "expected white (255) on black, the brightest is 1" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("more", "message"),
     [

@@ -57,6 +57,28 @@ def test_what_cannot_be_read_is_skipped_with_a_line(folder):
     assert found.skipped[1] == "skipped 1: the image is 48x40, its target 9x8"
 
 
+def test_a_mask_that_would_be_read_as_nothing_is_skipped(folder):
+    """Class numbers and dark colours, as label tools write them. A JPG's white is not quite 255."""
+    numbers, path = np.zeros((40, 48), np.uint8), folder / "targets"
+    numbers[5:20, 5:20] = 1
+    task = new_task("crack")
+    cv2.imwrite(str(path / "0.png"), numbers)
+    cv2.imwrite(str(path / "1.png"), np.stack([0 * numbers, 0 * numbers, 255 * numbers], -1))
+    (path / "2.png").unlink()
+    cv2.imwrite(str(path / "2.jpg"), 254 * numbers)
+    found = read_pairs(folder, task)
+    assert [pair.name for pair in found.pairs] == ["2"]
+    says = "expected white (255) on black, the brightest is"
+    assert found.skipped == (
+        f"skipped {path / '0.png'}: {says} 1",
+        f"skipped {path / '1.png'}: {says} 85",
+    )
+    assert (found.targets(task)[0][..., 0] == 255 * numbers).mean() > 0.99
+    assert len(read_pairs(folder, new_task("tint", "colour")).pairs) == 3
+    cv2.imwrite(str(path / "0.png"), 0 * numbers)  # there is nothing, which is an answer
+    assert [pair.name for pair in read_pairs(folder, task).pairs] == ["0", "2"]
+
+
 def test_a_folder_without_pairs_is_an_error(folder, tmp_path_factory):
     with pytest.raises(ValueError, match=r"no folder .*images"):
         read_pairs(tmp_path_factory.mktemp("empty"))
