@@ -92,21 +92,31 @@ def open_source(path: Path, recipe: Recipe, tasks: Mapping[str, Task]) -> Source
     """A folder of rendered shards, or the manifest of a user's images (a .yaml file)."""
     if path.suffix in MANIFEST:
         return Folder.open(path, Canvas(*recipe.canvas), tasks)
-    pool = Pool(path, recipe.harsh)
-    if not pool.refresh():
-        raise ValueError(f"no shards in {path}: render some with 'diception scenes render'")
-    height, width = pool.shards[0]["rgb"].shape[1:3]
-    if (height, width) != recipe.canvas:
+    check_shards(path, recipe.canvas)
+    return Pool(path, recipe.harsh)
+
+
+def check_shards(folder: Path, canvas: tuple[int, int]) -> None:
+    """ValueError for a folder without any, and for scenes of another size than the canvas."""
+    shards = sorted(folder.glob("*[0-9].npz"))
+    if not shards:
+        raise ValueError(f"no shards in {folder}: render some with 'diception scenes render'")
+    with np.load(shards[0]) as shard:
+        height, width = shard["rgb"].shape[1:3]
+    if (height, width) != canvas:
         raise ValueError(
-            f"{path}: scenes of {height}x{width}, but the recipe's canvas is {recipe.canvas[0]}x"
-            f"{recipe.canvas[1]}: render them with 'diception scenes render --size'"
+            f"{folder}: scenes of {height}x{width}, but the recipe's canvas is {canvas[0]}x"
+            f"{canvas[1]}: render them with 'diception scenes render --size'"
         )
-    return pool
 
 
 def check_sources(recipe: Recipe, tasks: Mapping[str, Task], bank: PromptBank) -> None:
-    """ValueError, before anything is trained, for a task of any phase that no source has data for
-    or whose prompt is not in the bank. What shards show is only known when they are read."""
+    """ValueError, before anything is trained, for a source that cannot be read, and for a task of
+    any phase that no source has data for or whose prompt is not in the bank. What shards show is
+    only known when they are read."""
+    for path in recipe.sources:
+        if not recipe.live and path.suffix not in MANIFEST:
+            check_shards(path, recipe.canvas)
     folders = {
         path: Folder.open(path, Canvas(*recipe.canvas), tasks)
         for path in recipe.sources
@@ -194,7 +204,16 @@ def load_ahead(batches: Batches, first: int, workers: int) -> Iterator[Batch]:
     """Batches from number `first` on, in order, made by that many processes or by this one."""
     ahead = {"multiprocessing_context": "spawn", "prefetch_factor": 4} if workers else {}
     rows = range(first, len(batches))
-    return iter(DataLoader(batches, batch_size=None, sampler=rows, num_workers=workers, **ahead))
+    loader = DataLoader(batches, batch_size=None, sampler=rows, num_workers=workers, **ahead)
+    return with_plain_errors(iter(loader))
+
+
+def with_plain_errors(batches: Iterator[Batch]) -> Iterator[Batch]:
+    """A ValueError of another process says its whole traceback; the same without that."""
+    try:
+        yield from batches
+    except ValueError as error:
+        raise ValueError(str(error).rpartition("\nValueError: ")[2].strip()) from error
 
 
 def collate(examples: list[Example]) -> Batch:

@@ -29,16 +29,18 @@ class Pool:
     """All frames of a folder in memory (about 165 KB each at 128 x 128), indexed by content.
 
     harsh: share of examples whose image gets what bad cameras do, beside gain, cast and gamma.
+    most: shards that are read, the first ones; all if not said.
     """
 
-    def __init__(self, folder: Path, harsh: float = 0.0) -> None:
+    def __init__(self, folder: Path, harsh: float = 0.0, most: int | None = None) -> None:
         self.folder, self.harsh = folder, harsh
         self.shards: list[dict[str, Any]] = []
-        self.seen: set[str] = set()
         self.frames: list[Place] = []
         self.posed: list[Place] = []
         self.filled: list[Place] = []
         self.by_category: dict[str, list[Place]] = defaultdict(list)
+        for path in sorted(folder.glob("*[0-9].npz"))[:most]:
+            self.add(load(path))
 
     @property
     def tasks(self) -> tuple[str, ...]:
@@ -46,15 +48,6 @@ class Pool:
         named = any(self.by_category.values())
         there = {"semantic": named, "pose": self.posed, "point": self.filled}
         return tuple(task for task in (*TASKS, COPY, SPOT) if there.get(task, True))
-
-    def refresh(self, limit: int = 1 << 30) -> int:
-        """Reads up to `limit` new shards; returns how many frames there are."""
-        for path in sorted(self.folder.glob("*[0-9].npz")):
-            if path.name not in self.seen and limit > 0:
-                self.seen.add(path.name)
-                self.add(load(path))
-                limit -= 1
-        return len(self.frames)
 
     def add(self, shard: dict[str, Any]) -> None:
         number, least = len(self.shards), least_area(shard["instances"][0].size)

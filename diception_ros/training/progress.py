@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,13 +22,15 @@ COLUMNS = ("step", "seconds", "loss", "rate")
 
 
 @contextmanager
-def log_from(path: Path, step: int) -> Iterator[Any]:
-    """The CSV from `step` on: rows of steps that a kill lost, and that come again, are dropped."""
+def log_from(path: Path, step: int, columns: Sequence[str] = COLUMNS) -> Iterator[Any]:
+    """The CSV from `step` on: rows of steps that a kill lost, and that come again, are dropped, and
+    what a full disk or a power cut left of a row."""
     rows = [line.split(",") for line in path.read_text().splitlines()] if path.is_file() else []
     with path.open("w", newline="", buffering=1) as file:
         writer = csv.writer(file)
-        writer.writerow(COLUMNS)
-        writer.writerows(row for row in rows[1:] if int(row[0]) <= step)
+        writer.writerow(columns)
+        whole = (row for row in rows[1:] if len(row) == len(columns))
+        writer.writerows(row for row in whole if int(row[0]) <= step)
         yield writer
 
 

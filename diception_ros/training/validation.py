@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import csv
 import logging
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ import cv2
 from diception_ros.model import Diception
 from diception_ros.training.data import Pool
 from diception_ros.training.evaluate import network_scores, sheet
+from diception_ros.training.progress import log_from
 from diception_ros.training.recipe import Recipe
 from diception_ros.training.scenes import Frame
 
@@ -32,8 +32,8 @@ class Validation:
     def open(cls, recipe: Recipe) -> Validation | None:
         if not recipe.validate_every or recipe.validation is None:
             return None
-        pool = Pool(recipe.validation)
-        if not pool.refresh(limit=2):
+        pool = Pool(recipe.validation, most=2)
+        if not pool.frames:
             raise ValueError(
                 f"no shards in {recipe.validation}: render some with 'diception scenes render'"
             )
@@ -46,12 +46,7 @@ class Validation:
         picture = cv2.cvtColor(sheet(model, self.pool), cv2.COLOR_RGB2BGR)
         cv2.imwrite(str(self.folder / f"{step:07d}.png"), picture)
         found = network_scores(model, self.frames)
-        path = self.folder / "metrics.csv"
-        new = not path.is_file()
-        with path.open("a", newline="") as file:
-            writer = csv.writer(file)
-            if new:
-                writer.writerow(["step", *found])
-            writer.writerow([step, *(f"{value:.4f}" for value in found.values())])
+        with log_from(self.folder / "metrics.csv", step - 1, ("step", *found)) as log:
+            log.writerow([step, *(f"{value:.4f}" for value in found.values())])
         LOG.info("step %d: %s", step, "  ".join(f"{k} {v:.3f}" for k, v in found.items()))
         return found

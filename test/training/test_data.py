@@ -77,6 +77,15 @@ def test_a_task_without_data_is_named(recipe: MakeRecipe, tmp_path: Path) -> Non
         batches[0]
 
 
+@pytest.mark.parametrize("workers", [0, 1])
+def test_what_goes_wrong_in_another_process_is_told_as_in_this_one(
+    recipe: MakeRecipe, workers: int
+) -> None:
+    batches = Batches(recipe(phases=(Phase(2, {"crack": 1.0}),)), TASKS)
+    with pytest.raises(ValueError, match=r"^no source has data for the task 'crack': name one in"):
+        list(load_ahead(batches, first=0, workers=workers))
+
+
 def manifest(folder: Path) -> Path:
     """What a user has: an image with one object of a category."""
     (folder / "rgb").mkdir()
@@ -117,7 +126,6 @@ def test_bare_rooms_give_no_pose_and_no_categories(recipe: MakeRecipe, tmp_path:
     frames = [cache.frame_of(seed, SIZE) for seed in cache.PLAIN[:4]]
     np.savez(tmp_path / "005000000.npz", **cache.pack(frames))
     pool = Pool(tmp_path)
-    pool.refresh()
     assert {"depth", "normal", "entity", COPY} <= set(pool.tasks)
     assert not {"pose", "semantic"} & set(pool.tasks)
     scenes = next(iter(recipe().sources))
@@ -167,19 +175,16 @@ def test_what_a_picture_on_black_shows_weighs_more(recipe: MakeRecipe, model: Di
             torch.testing.assert_close(weight[0], torch.where(cells, 4.0, 1.0))
 
 
-def test_the_pool_reads_shards_that_appear_later(scenes: Path, tmp_path: Path) -> None:
-    pool = Pool(tmp_path)
-    assert pool.refresh() == 0
+def test_the_pool_reads_whole_shards_in_their_order(scenes: Path, tmp_path: Path) -> None:
     shard = (scenes / "000000000.npz").read_bytes()
-    (tmp_path / "000000000.npz").write_bytes(shard)
-    assert pool.refresh() == 12 and pool.refresh() == 12
-    (tmp_path / "000000064.npz").write_bytes(shard)
-    assert pool.refresh() == 24
+    for name in ("000000064.npz", "000000000.npz", "000000128.part.npz"):
+        (tmp_path / name).write_bytes(shard)
+    assert len(Pool(tmp_path).frames) == 24
+    assert Pool(tmp_path, most=1).frames == [(0, row) for row in range(12)]
 
 
 def test_a_frame_is_seen_through_few_cameras_each_the_same_every_time(scenes: Path) -> None:
     pool = Pool(scenes, harsh=0.5)
-    pool.refresh()
     rng = np.random.default_rng(0)
     examples = [pool.example("depth", rng) for _ in range(200)]
     shown: dict[object, np.ndarray] = {}

@@ -118,7 +118,6 @@ def test_every_task_has_a_table_and_the_trainer_gets_its_network_row(
 
 def test_the_sheet_has_three_rows_for_each_task(model: Diception, folder: Path) -> None:
     pool = Pool(folder)
-    pool.refresh()
     picture = sheet(model, pool, columns=3)
     frames = [pool.frame(place) for place in pool.frames]
     shown = [task for task, questions in questions_of(frames).items() if questions]
