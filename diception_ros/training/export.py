@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,10 @@ import yaml
 
 from diception_ros.model import BundleInfo, Diception, save_bundle
 from diception_ros.tasks import TASKS
-from diception_ros.training.measure.timing import hardware
+from diception_ros.training.checkpoint import CHECKPOINT
 from diception_ros.training.recipe import Recipe
 from diception_ros.training.targets import NAMED
-from diception_ros.training.train import CHECKPOINT, Trainer, first_model
+from diception_ros.training.train import Trainer, first_model
 
 STORY = """\
 Trained from random weights, so that the node works without a download. No third-party weights or \
@@ -41,13 +42,19 @@ class Notes:
     limits: str = ""
 
 
-def card(recipe: Recipe, trainer: Trainer, notes: Notes, metrics: dict[str, Any]) -> BundleInfo:
-    """What bundle.yaml holds: a new network's whole story, or the bundle's own, continued."""
+def card(
+    recipe: Recipe,
+    trainer: Trainer,
+    made: dict[str, Any],
+    notes: Notes,
+    metrics: dict[str, Any],
+) -> BundleInfo:
+    """What bundle.yaml holds: a new network's whole story, or the bundle's own, continued. made:
+    how it was trained, see Trainer.made."""
     facts = {
+        **made,
         "steps": trainer.step,
-        "batch": recipe.batch * recipe.accumulate * trainer.accelerator.num_processes,
         "minutes": trainer.seconds / 60,
-        "hardware": hardware(trainer.accelerator.device),
         "height": recipe.canvas[0],
         "width": recipe.canvas[1],
         "parameters": sum(weight.numel() for weight in trainer.weights.values()) / 1e6,
@@ -86,11 +93,11 @@ def export(
     if not checkpoint.is_file():
         raise ValueError(f"no checkpoint {checkpoint}: train it with 'diception train' first")
     trainer = Trainer(recipe)
-    trainer.resume(checkpoint)
+    made = trainer.resume(checkpoint)
     with trainer.averaged() as model:
         if blend != 1:
             blended(model, recipe, blend)
-        info = card(recipe, trainer, notes or Notes(), metrics or {})
+        info = card(recipe, trainer, made, notes or Notes(), metrics or {})
         told = (
             f"{info.training}\n{blend:.0%} of the weights are of these steps, the rest of before."
         )
@@ -122,10 +129,24 @@ def export_files(
     notes: Path | None = None,
     blend: float = 1.0,
 ) -> BundleInfo:
-    """`export` with its words and figures from files."""
-    said = Notes(**yaml.safe_load(notes.read_text())) if notes else Notes()
-    tables = json.loads(metrics.read_text())["tables"] if metrics else {}
-    return export(recipe, out, said, rounded(tables), blend)
+    """`export` with its words and figures from files. ValueError for files that say others."""
+    said = Notes(**entries(notes, yaml.safe_load, "phases", "limits")) if notes else Notes()
+    found = entries(metrics, json.loads) if metrics else {"tables": {}}
+    if "tables" not in found:
+        raise ValueError(f"{metrics}: expected the evaluation's metrics.json, found no 'tables'")
+    return export(recipe, out, said, rounded(found["tables"]), blend)
+
+
+def entries(path: Path, parse: Callable[[str], Any], *known: str) -> dict[str, Any]:
+    """ValueError for a file without entries, or, if some are known, with others."""
+    try:
+        found = parse(path.read_text())
+    except (ValueError, yaml.YAMLError) as error:
+        raise ValueError(f"{path}: cannot be read: {error}") from error
+    if not isinstance(found, dict) or (known and not set(found) <= set(known)):
+        wanted = ", ".join(known) or "by name"
+        raise ValueError(f"{path}: expected entries {wanted}, found {str(found)[:80]}")
+    return found
 
 
 def rounded(table: Any) -> Any:

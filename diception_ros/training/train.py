@@ -22,6 +22,7 @@ from diception_ros.model.attention import write_out
 from diception_ros.model.autoencoder import downsampling
 from diception_ros.model.precision import best_dtype
 from diception_ros.tasks import TASKS, load_tasks
+from diception_ros.training.checkpoint import CHECKPOINT, read_checkpoint, write_checkpoint
 from diception_ros.training.data import (
     Batch,
     Batches,
@@ -31,6 +32,7 @@ from diception_ros.training.data import (
     load_autoencoder,
 )
 from diception_ros.training.live.batches import LiveBatches
+from diception_ros.training.measure.timing import hardware
 from diception_ros.training.network import (
     align_streams,
     build,
@@ -44,7 +46,6 @@ from diception_ros.training.recipe import Recipe
 from diception_ros.training.validation import Validation
 
 LOG = logging.getLogger(__name__)
-CHECKPOINT = "last.pt"
 
 
 class Trainer:
@@ -139,11 +140,10 @@ class Trainer:
             weight.copy_(values[name])
 
     def save(self) -> None:
-        """A checkpoint, written whole or not at all, by the first process."""
+        """A checkpoint by the first process. OSError, with the one before as it was, if it cannot
+        be written."""
         if not self.accelerator.is_main_process:
             return
-        path = self.recipe.out / CHECKPOINT
-        path.parent.mkdir(parents=True, exist_ok=True)
         state = {
             "weights": {name: weight.detach() for name, weight in self.weights.items()},
             "mean": self.mean,
@@ -152,19 +152,21 @@ class Trainer:
             "step": self.step,
             "seconds": self.seconds,
             "losses": self.losses,
+            "made": self.made(),
         }
-        torch.save(state, path.with_suffix(".part"))
-        path.with_suffix(".part").replace(path)
+        write_checkpoint(state, self.recipe.out)
 
-    def resume(self, path: Path) -> None:
-        """ValueError if the checkpoint is of another network."""
-        # By way of the CPU: torch restores nothing to one of several CPU processes' "cpu:0", and a
-        # GPU need not hold everything twice.
-        state = torch.load(path, weights_only=True, map_location="cpu")
+    def made(self) -> dict[str, Any]:
+        """Samples a step, of all processes, and on what."""
+        batch = self.recipe.batch * self.recipe.accumulate * self.accelerator.num_processes
+        return {"batch": batch, "hardware": hardware(self.accelerator.device)}
+
+    def resume(self, path: Path) -> dict[str, Any]:
+        """What `made` was where the checkpoint was written. ValueError if that is damaged or of
+        another network."""
         points = self.model.point_embedder
-        found, own = (state["weights"], state["points"]), (self.weights, points.state_dict())
-        if [*map(_shapes, found)] != [*map(_shapes, own)]:
-            raise ValueError(f"{path} is of another network: choose another 'out' or remove it")
+        own = {"weights": self.weights, "points": points.state_dict()}
+        state = read_checkpoint(path, own)
         points.load_state_dict(state["points"])
         self._set(state["weights"])
         for name, value in state["mean"].items():
@@ -172,10 +174,7 @@ class Trainer:
         self.optimizer.load_state_dict(state["optimizer"])
         self.step, self.seconds = state["step"], state["seconds"]
         self.losses = [loss.to(self.accelerator.device) for loss in state.get("losses", ())]
-
-
-def _shapes(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Size]:
-    return {name: tensor.shape for name, tensor in tensors.items()}
+        return dict(state.get("made", self.made()))
 
 
 def _accelerator(recipe: Recipe) -> Accelerator:

@@ -27,7 +27,7 @@ from diception_ros.model.transformer import velocity
 from diception_ros.tasks import TASKS
 from diception_ros.training.cache import fill
 from diception_ros.training.data import Batch, Batches
-from diception_ros.training.export import Notes, export
+from diception_ros.training.export import Notes, export, export_files
 from diception_ros.training.network import align_streams, split_tokens, stretch_positions
 from diception_ros.training.recipe import Phase, Recipe, Size
 from diception_ros.training.train import Trainer, first_model, train
@@ -171,6 +171,8 @@ def test_two_processes_train_one_model(recipe: MakeRecipe, tmp_path: Path, machi
     assert first["processes"] == second["processes"] == 2
     told = "processes go on from steps [12, 0]: 'out' must be one folder that all machines see"
     assert first["refused"] == second["refused"] == told
+    card = export(recipe(), tmp_path / "bundle").training
+    assert "12 steps of batch 4 in" in card
     alone = train(recipe(out=tmp_path / "alone"))
     for name, weight in first["weights"].items():
         torch.testing.assert_close(weight, second["weights"][name], rtol=0, atol=0, msg=name)
@@ -285,6 +287,24 @@ def test_a_training_becomes_a_bundle_and_a_bundle_trains_on(
     assert not torch.equal(second.weights[f"transformer.{name}"], kept)
     story = export(onward, tmp_path / "further").training
     assert story.startswith(info.training) and "12 further steps" in story
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("notes", "phase: Copying", r"notes: expected entries phases, limits, found {'phase'"),
+        ("notes", "{", "notes: cannot be read: "),
+        ("metrics", "[1]", r"metrics: expected entries by name, found \[1\]"),
+        ("metrics", '{"depth": 1}', r"expected the evaluation's metrics\.json, found no 'tables'"),
+        ("metrics", "depth", "metrics: cannot be read: Expecting value"),
+    ],
+)
+def test_words_and_figures_of_another_kind_are_refused(
+    recipe: MakeRecipe, tmp_path: Path, name: str, text: str, message: str
+) -> None:
+    (tmp_path / name).write_text(text)
+    with pytest.raises(ValueError, match=message):
+        export_files(recipe(), tmp_path / "bundle", **{name: tmp_path / name})
 
 
 def test_a_bundle_may_keep_a_share_of_the_weights_it_began_with(
@@ -416,6 +436,7 @@ def test_training_without_frames_says_how_to_render_some(
 ) -> None:
     with pytest.raises(ValueError, match=r"no shards in .*: render some with 'diception scenes"):
         train(recipe(sources={tmp_path: 1.0}))
+    assert not recipe().out.exists()
     with pytest.raises(ValueError, match=r"no checkpoint .*: train it with 'diception train'"):
         export(recipe(out=tmp_path / "nothing"), tmp_path / "bundle")
 
