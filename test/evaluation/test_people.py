@@ -59,7 +59,7 @@ def coco(tmp_path):
     people.append(person(rng, 6000, 2, **nothing, **crowd, bbox=[200.0, 100.0, 80.0, 50.0]))
     dog = {"category_id": 2, "keypoints": [], "num_keypoints": 0}
     images = [
-        {"id": i, "file_name": f"{i:03d}.jpg", "height": 200, "width": 300} for i in range(12)
+        {"id": i, "file_name": f"{i:03d}.jpg", "height": 300, "width": 400} for i in range(12)
     ]
     (tmp_path / "val").mkdir()
     for one in images:

@@ -57,6 +57,17 @@ class Annotations:
     categories: tuple[str, ...]
     skeletons: dict[str, tuple[tuple[int, int], ...]]
 
+    def of(self, name: str, size: Size) -> tuple[Annotation, ...]:
+        """The objects of an image (H, W), none where it is not listed. ValueError if they are of
+        one of another size: their polygons would lie elsewhere."""
+        height, width = self.sizes.get(name, size)
+        if (height, width) != size:
+            raise ValueError(
+                f"{self.path}: {name} is annotated at {width}x{height}, but the image is {size[1]}x"
+                f"{size[0]}: expected the same size"
+            )
+        return self.images.get(name, ())
+
 
 def read_annotations(path: Path) -> Annotations:
     """A COCO JSON. Masks stay as they are until `instance_ids` or `category_mask` asks for them.

@@ -44,7 +44,7 @@ def open_coco(path: Path) -> DataSet:
     if people.is_file():
         sources.append(read_annotations(people))
     items = [
-        Item(Path(name).stem, partial(_load, images / name, sources, name))
+        Item(_called(name), partial(_load, images / name, sources, name))
         for name in sorted(sources[0].images)
         if (images / name).is_file()
     ]
@@ -54,6 +54,11 @@ def open_coco(path: Path) -> DataSet:
 
 def _load(image: Path, sources: list[Annotations], name: str) -> Sample:
     rgb = read_rgb(image)
-    entries = merged([source.images.get(name, ()) for source in sources])
     size = (rgb.shape[0], rgb.shape[1])
-    return Sample(image.stem, rgb, objects=tuple(object_from(entry, size) for entry in entries))
+    entries = merged([source.of(name, size) for source in sources])
+    objects = tuple(object_from(entry, size) for entry in entries)
+    return Sample(_called(name), rgb, objects=objects)
+
+
+def _called(name: str) -> str:
+    return Path(name).with_suffix("").as_posix()

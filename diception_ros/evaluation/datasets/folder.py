@@ -21,11 +21,16 @@ JUDGED = ("depth", "normal", "entity", "semantic", "point", "pose")
 
 
 def manifest_of(path: Path) -> Path | None:
-    """The manifest: the YAML itself, or the only YAML in a folder that names images."""
+    """The manifest: the YAML itself, or the only YAML in a folder that names images. ValueError
+    for several."""
     if path.is_file():
         return path if path.suffix in (".yaml", ".yml") else None
     found = [p for p in sorted(path.glob("*.y*ml")) if "images:" in p.read_text(errors="replace")]
-    return found[0] if len(found) == 1 else None
+    if len(found) > 1:
+        raise ValueError(
+            f"{path} holds the manifests {' and '.join(one.name for one in found)}: name one"
+        )
+    return found[0] if found else None
 
 
 def open_folder(path: Path) -> DataSet:
@@ -49,20 +54,21 @@ def open_folder(path: Path) -> DataSet:
 
 def _load(manifest: Manifest, name: str) -> Sample:
     rgb = read_rgb(manifest.images[name])
+    size = (rgb.shape[0], rgb.shape[1])
     known: dict[str, Any] = {}
     for task, field in (("depth", "depth_m"), ("normal", "normals")):
         source = manifest.sources.get(task)
         if isinstance(source, Files) and name in source.paths:
             known[field] = (source.truth or source.read)(source.paths[name])
     annotated = {
-        id(source.annotations): source.objects(name)
+        id(source.annotations): source.annotations.of(source.names[name], size)
         for source in manifest.sources.values()
         if isinstance(source, Coco) and name in source.names
     }
     objects = None
     if annotated:
         entries = merged(list(annotated.values()))
-        objects = tuple(object_from(entry, (rgb.shape[0], rgb.shape[1])) for entry in entries)
+        objects = tuple(object_from(entry, size) for entry in entries)
     return Sample(name, rgb, str(Path(name).parent), objects=objects, **known)
 
 

@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from diception_ros.evaluation.datasets.readers import PICTURES
+
 Float = npt.NDArray[np.float32]
 Bool = npt.NDArray[np.bool_]
 Rgb = npt.NDArray[np.uint8]
@@ -174,17 +176,17 @@ class DataSet:
 
 
 def read_list(file: Path) -> list[str]:
-    """Names of a published split: the first word of each line, without a leading slash and the
-    suffix, as in the lists of KITTI's Eigen split and of BTS' NYU. Lines whose second word is None
-    (no truth, in the former) are left out. ValueError if there are none."""
+    """Names of a published split: the first word of each line, without a leading slash and a
+    picture's suffix, as in the lists of KITTI's Eigen split and of BTS' NYU. Lines whose second
+    word is None (no truth, in the former) are left out. ValueError if there are none."""
     try:
         lines = [line.split() for line in file.read_text("utf-8").splitlines()]
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f"{file}: cannot be read as a list of image names: {error}") from error
+    paths = [Path(words[0].lstrip("/")) for words in lines if words and words[1:2] != ["None"]]
     names = [
-        Path(words[0].lstrip("/")).with_suffix("").as_posix()
-        for words in lines
-        if words[:1] and words[1:2] != ["None"]
+        (path.with_suffix("") if path.suffix.lower() in PICTURES else path).as_posix()
+        for path in paths
     ]
     if not names:
         raise ValueError(f"{file}: expected image names, one a line, found none")

@@ -273,6 +273,66 @@ def test_coco(tmp_path, below):
     assert crowd.crowd
 
 
+@pytest.mark.parametrize("form", ["coco", "folder"])
+def test_masks_of_images_that_were_made_smaller_are_not_drawn_on_them(tmp_path, form):
+    """Polygons say nothing of their image's size, as run lengths do; the JSON does."""
+    coco_files(tmp_path)
+    file = tmp_path / "annotations/instances_val2017.json"
+    content = json.loads(file.read_text())
+    content["images"][0] |= {"height": 12, "width": 16}
+    content["annotations"] = [
+        {"id": 1, "image_id": 9, "category_id": 1, "segmentation": [[2, 2, 14, 2, 14, 10]]}
+    ]
+    file.write_text(json.dumps(content))
+    path = tmp_path
+    if form == "folder":
+        path = tmp_path / "data.yaml"
+        entry = {"images": "val2017", "coco": "annotations/instances_val2017.json"}
+        path.write_text(yaml.safe_dump(entry))
+    data = open_dataset(path, form)
+    with pytest.raises(ValueError, match=r"9\.jpg is annotated at 16x12, but the image is 8x6"):
+        data.items[0].load()
+
+
+def test_images_of_one_name_in_two_folders_are_two(tmp_path):
+    image = {"height": 6, "width": 8}
+    names = ("day/1.jpg", "night/1.jpg")
+    images = [{**image, "id": i, "file_name": name} for i, name in enumerate(names)]
+    content = {"images": images, "annotations": [], "categories": []}
+    (tmp_path / "annotations").mkdir()
+    (tmp_path / "annotations/instances_val.json").write_text(json.dumps(content))
+    for name in names:
+        picture(tmp_path / "val" / name)
+    data = open_dataset(tmp_path)
+    assert [item.name for item in data.items] == ["day/1", "night/1"]
+    assert [item.load().name for item in data.items] == ["day/1", "night/1"]
+
+
+def test_a_split_names_images_as_they_are_called_here(tmp_path):
+    """Hypersim's frames have a point in their name."""
+    folder = tmp_path / "ai_001_010/images"
+    for frame in ("frame.0000", "frame.0001"):
+        picture(folder / f"scene_cam_00_final_preview/{frame}.tonemap.jpg")
+        depth = folder / f"scene_cam_00_geometry_hdf5/{frame}.depth_meters.hdf5"
+        hdf5(depth, dataset=np.ones(SIZE, np.float16))
+    split = tmp_path / "split.txt"
+    split.write_text("ai_001_010/scene_cam_00/frame.0001\n")
+    data = open_dataset(tmp_path).only(read_list(split))
+    assert [item.name for item in data.items] == ["ai_001_010/scene_cam_00/frame.0001"]
+
+
+def test_of_two_manifests_one_has_to_be_named(tmp_path):
+    picture(tmp_path / "rgb/1.png")
+    picture(tmp_path / "depth/1.png", MM)
+    text = yaml.safe_dump({"images": "rgb", "depth": {"folder": "depth"}})
+    for name in ("near.yaml", "far.yaml"):
+        (tmp_path / name).write_text(text)
+    for form in ("", "folder"):
+        with pytest.raises(ValueError, match=r"manifests far\.yaml and near\.yaml: name one"):
+            open_dataset(tmp_path, form)
+    assert len(open_dataset(tmp_path / "far.yaml").items) == 1
+
+
 def test_segment_anything(tmp_path):
     mask = np.zeros(SIZE, bool)
     mask[0, :3] = True
