@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -122,9 +123,9 @@ def prepare(out: Path) -> None:
 
 def describe(info: BundleInfo, *, embedded: bool) -> str:
     """Which model runs, how its card's story begins and ends, and what it must not be taken for."""
-    text = f"[bold]{info.name}[/], {info.canvas[1]}x{info.canvas[0]} pixels inside"
+    text = f"[bold]{escape(info.name)}[/], {info.canvas[1]}x{info.canvas[0]} pixels inside"
     story = info.training.strip().splitlines() or ["not said in its card"]
-    text += "\ntrained on: " + "\n".join([story[0], *story[1:][-1:]])
+    text += "\ntrained on: " + escape("\n".join([story[0], *story[1:][-1:]]))
     if embedded:
         text += f"\n[yellow]{EMBEDDED_NOTE}[/]"
     return text
@@ -238,6 +239,7 @@ def show(console: Console, evaluation: Evaluation, out: Path, seconds: float) ->
     console.print(
         f"\n{out / 'index.html'}, {out / 'sheet.png'}, {out / 'bag'} (MCAP) in {seconds:.0f} s",
         highlight=False,
+        markup=False,
     )
 
 

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -112,6 +112,7 @@ def run_demo(plan: DemoPlan, on_event: OnEvent) -> list[Shown]:
         "OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "PASSIVE"),
     }
     with (
+        _interrupted_by(signal.SIGTERM, signal.SIGHUP),
         _process("recorder", [RECORDER, "--out", str(plan.bag)], plan, environment) as recorder,
         _process("node", [NODE, *node_arguments(plan.parameters)], plan, environment) as node,
         _process("camera", [PUBLISHER, *_camera_arguments(plan)], plan, environment) as camera,
@@ -145,6 +146,21 @@ def _camera_arguments(plan: DemoPlan) -> list[str]:
     for name in ("deadline", "patience", "rate", "seconds"):
         arguments += [f"--{name}", str(getattr(plan, name))]
     return arguments
+
+
+@contextmanager
+def _interrupted_by(*signals: signal.Signals) -> Iterator[None]:
+    """What ends a job or a terminal ends us as Ctrl-C does: the others, in sessions of their own,
+    would go on for ever. One that is ignored (nohup) stays so."""
+    before = {number: signal.getsignal(number) for number in signals}
+    heeded = {number: how for number, how in before.items() if how != signal.SIG_IGN}
+    for number in heeded:
+        signal.signal(number, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        for number, how in heeded.items():
+            signal.signal(number, how)
 
 
 @dataclass(frozen=True)
@@ -181,8 +197,9 @@ def _end(process: subprocess.Popen[str]) -> None:
     if process.poll() is None:
         process.send_signal(signal.SIGINT)
     try:
-        process.wait(GRACE)
-    except subprocess.TimeoutExpired:
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(GRACE)
+    finally:  # also where Ctrl-C comes once more
         process.kill()
         process.wait()
 
@@ -197,25 +214,24 @@ def _follow(camera: _Child, others: Sequence[_Child], on_event: OnEvent) -> list
         if event["event"] == "frame":
             shown.append(Shown(event["frame"], event["stamp"], event["phase"]))
         if event["event"] == "done":
-            camera.process.wait(GRACE)
             return shown
     raise DemoError(f"the camera process ended early: {_last_line(camera.log)}")
 
 
 def _events(camera: _Child, others: Sequence[_Child]) -> Iterator[Mapping[str, Any]]:
-    """The camera's JSON lines. DemoError when one of the other processes is gone."""
+    """The camera's JSON lines. DemoError when one of the other processes is gone: a recorder that
+    dies closes its bag, which then looks whole."""
     lines: queue.Queue[str | None] = queue.Queue()
     assert camera.process.stdout is not None
     threading.Thread(target=_pump, args=(camera.process.stdout, lines), daemon=True).start()
     while True:
-        try:
+        line: str | None = ""
+        with suppress(queue.Empty):
             line = lines.get(timeout=0.5)
-        except queue.Empty:
-            for child in others:
-                if child.process.poll() is not None:
-                    reason = _last_line(child.log)
-                    raise DemoError(f"the {child.name} process ended early: {reason}") from None
-            continue
+        for child in others:
+            if child.process.poll() is not None:
+                reason = _last_line(child.log)
+                raise DemoError(f"the {child.name} process ended early: {reason}")
         if line is None:
             return
         if line.startswith("{"):

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from diception_ros.cli import run
 from diception_ros.cli.demo import (
@@ -37,6 +38,14 @@ def test_a_long_story_is_told_by_its_first_and_its_last_line():
     assert told.endswith("trained on: Rooms.\nNo people.")
     untold = describe(replace(INFO, training=""), embedded=False)
     assert untold.endswith("trained on: not said in its card")
+
+
+def test_brackets_of_a_card_are_no_markup(capsys):
+    info = replace(INFO, name="small [/v2]", training="rooms of [my house] only\n")
+    Console().print(describe(info, embedded=False), highlight=False)
+    shown = capsys.readouterr().out
+    assert "small [/v2], 96x64" in shown
+    assert "rooms of [my house] only" in shown
 
 
 def test_only_what_a_demo_wrote_is_removed(tmp_path):

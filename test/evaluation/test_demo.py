@@ -1,7 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """The orchestration, with stand-ins for the three processes: no ROS needed."""
 
+import signal
+import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -32,6 +35,7 @@ bag.mkdir()
 (bag / "metadata.yaml").touch()
 """
 WAITING = "import threading; threading.Event().wait()"
+ROOT = Path(__file__).parents[2]
 FRAME = {"event": "frame", "frame": 1, "stamp": 5, "phase": "paced"}
 
 
@@ -80,6 +84,63 @@ def test_a_recorder_without_a_bag_is_an_error(stand_ins):
     plan = stand_ins(CAMERA.format(events=[{"event": "done"}]), recorder=STARTED + WAITING)
     with pytest.raises(DemoError, match="the recorder left no bag"):
         run_demo(plan, lambda event: None)
+
+
+def test_a_recorder_that_dies_while_the_camera_plays_is_an_error(stand_ins):
+    """A bag it leaves is whole, but of the first images only: figures would be made of those."""
+    dies = RECORDER.replace("ended.wait()", "ended.wait(1)") + "raise SystemExit('disk full')"
+    plays = CAMERA.format(events=[FRAME]) + (
+        "for _ in range(40):\n"
+        "    time.sleep(0.1)\n"
+        f"    print(json.dumps({FRAME!r}), flush=True)\n"
+        "print(json.dumps({'event': 'done'}), flush=True)\n"
+    )
+    with pytest.raises(DemoError, match="the recorder process ended early: disk full"):
+        run_demo(stand_ins(plays, recorder=dies), lambda event: None)
+
+
+UNWILLING = """
+import pathlib, signal, time
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+pathlib.Path(__file__).with_suffix(".pid").write_text(str(__import__("os").getpid()))
+time.sleep(60)
+"""
+PARENT = """
+import pathlib, sys
+from diception_ros.evaluation import demo
+demo.PUBLISHER, demo.NODE, demo.RECORDER = ("stand_in_" + n for n in ("camera", "node", "recorder"))
+demo.run_demo(demo.DemoPlan(out=pathlib.Path(sys.argv[1])), lambda event: None)
+"""
+
+
+def gone(pid):
+    state = Path(f"/proc/{pid}/stat")
+    return not state.exists() or state.read_text().rpartition(")")[2].split()[0] == "Z"
+
+
+@pytest.mark.parametrize("signals", [[signal.SIGTERM], [signal.SIGHUP], [signal.SIGINT] * 2])
+def test_nothing_goes_on_when_the_demo_is_ended(stand_ins, tmp_path, signals):
+    """Its processes have a session of their own: a terminal's or a job's end does not reach them.
+    SIGINT once more while they are waited for ends those that do not listen."""
+    twice = len(signals) > 1
+    node = UNWILLING if twice else UNWILLING.replace("signal.SIG_IGN", "signal.SIG_DFL")
+    stand_ins(WAITING, node=node)
+    parent = subprocess.Popen([sys.executable, "-c", PARENT, str(tmp_path)], cwd=ROOT)
+    pid = tmp_path / "stand_in_node.pid"
+    wait_until(lambda: pid.exists() and pid.read_text())
+    for number in signals:
+        parent.send_signal(number)
+        time.sleep(1)
+    assert parent.wait(10) != 0
+    wait_until(lambda: gone(int(pid.read_text())))
+
+
+def wait_until(done, seconds=20):
+    end = time.monotonic() + seconds
+    while not done():
+        assert time.monotonic() < end
+        time.sleep(0.05)
 
 
 def test_node_arguments_are_yaml_values():
