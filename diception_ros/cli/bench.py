@@ -60,7 +60,7 @@ def bench(
     from diception_ros.evaluation import benchmark, floor
     from diception_ros.evaluation.benchmark_report import Report
 
-    console, started = Console(), time.perf_counter()
+    console, started = Console(markup=False), time.perf_counter()
     config = EngineConfig(device=device, threads=threads, compile=compile_ours)
     engine = Engine.sd3_sized(config) if sd3 else Engine.load(bundle or EMBEDDED_BUNDLE, config)
     loading = 1000 * (time.perf_counter() - started)
@@ -72,8 +72,8 @@ def bench(
     )
     cells = quick_cells(engine.canvas) if quick else all_cells(engine.canvas, engine.device.type)
     name = f"{engine.info.name} on {engine.device_name}" + ", torch.compile" * compile_ours
-    report = Report(name, rates, loading)
-    report.unmeasured = list(cells)
+    gpu = engine.device.type == "cuda"
+    report = Report(name, rates, loading, unmeasured=list(cells), gpu=gpu)
 
     def of_size(size: tuple[int, int]) -> Any:
         return engine.sharing(canvas=size)  # a new one for every cell, whose memory is its own

@@ -86,6 +86,8 @@ class Report:
     rows: list[Row] = field(default_factory=list)
     unmeasured: list[Cell] = field(default_factory=list)
     """Cells that there was no time for."""
+    gpu: bool = False
+    """Whether the engine ran on one."""
 
     def add(self, row: Row) -> None:
         """In the place of an earlier row of the same cell, if there is one."""
@@ -99,7 +101,6 @@ class Report:
         second at one step, one after the other; three_task_rate_hz: with two threads. The share of
         the floor is for a GPU; a CPU's caches make its floor a guess."""
         first, three, full = self._row(), self._row(tasks=3), self._row(steps=28, guidance=2.0)
-        gpu = first is not None and torch.cuda.is_available()
         ours = None if first is None else first.latencies[OURS]
         return {
             "ratio_vs_naive": None if first is None else first.ratios.get(NAIVE),
@@ -109,7 +110,7 @@ class Report:
             "three_task_rate_hz": None if three is None else three.rate_hz,
             "three_task_ratio_vs_naive": None if three is None else three.ratios.get(NAIVE),
             "three_task_peak_mib": None if three is None else three.latencies[OURS].peak_mib,
-            "share_of_floor": first.share_of_floor if gpu and first is not None else None,
+            "share_of_floor": first.share_of_floor if self.gpu and first is not None else None,
             "p99_over_p50": None if ours is None or not ours.p50 else ours.p99 / ours.p50,
         }
 

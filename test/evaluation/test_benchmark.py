@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -125,6 +126,9 @@ def test_the_summary_is_of_the_cells_it_names():
     assert summary["ratio_vs_naive"] == pytest.approx(1.5)
     assert summary["three_task_hz"] == pytest.approx(20.0)
     assert summary["three_task_ratio_vs_naive"] == pytest.approx(2.0)
+    assert summary["share_of_floor"] is None  # of the CPU, be there a GPU or not
+    report.gpu = True
+    assert report.summary()["share_of_floor"] == pytest.approx(1 / 20)
 
 
 def test_no_cell_begins_after_the_limit(engine):
@@ -191,6 +195,15 @@ def test_the_command_prints_and_writes_what_it_measured(bundle, tmp_path, capsys
     assert written["versions"]["torch"] == torch.__version__
     assert (tmp_path / "c.png").read_bytes().startswith(b"\x89PNG")
     assert "3 tasks, 2 cameras" in capsys.readouterr().out
+
+
+def test_a_bundle_with_brackets_in_its_name_is_measured(tmp_path, capsys):
+    path = make_random_bundle(tmp_path / "random")
+    card = path / "bundle.yaml"
+    card.write_text(re.sub(r"(?m)^name: .*$", "name: 'small [/v2]'", card.read_text()))
+    asked = ["bench", "--quick", "--seconds", "0.1", "--limit", "0", "--device", "cpu"]
+    assert command([*asked, "--bundle", str(path)]) == 0
+    assert capsys.readouterr().out.count("small [/v2]") == 2
 
 
 def test_the_longest_row_is_whole_in_80_columns(capsys):
