@@ -20,8 +20,9 @@ from diception_ros.evaluation.protocols.depth import (
     depth_errors,
 )
 from diception_ros.evaluation.protocols.keypoints import pck_untyped
-from diception_ros.evaluation.protocols.masks import mask_iou
+from diception_ros.evaluation.protocols.masks import best_ious, mask_iou
 from diception_ros.evaluation.protocols.normals import normal_errors
+from diception_ros.evaluation.protocols.shapes import same_shape
 
 Float = npt.NDArray[np.float32]
 Bool = npt.NDArray[np.bool_]
@@ -120,17 +121,11 @@ def mean_best_iou(ids: npt.NDArray[Any], truth: npt.NDArray[Any], *, min_area: i
     ids, truth (H, W) whole numbers, 0 = none. True instances under min_area pixels are left out;
     NaN when none remains. Source: Uijlings et al. 2013 (IJCV), section 5.2, "ABO".
     """
-    _same_shape(ids, truth)
-    found, at_found = np.unique(ids, return_inverse=True)
-    named, at_truth = np.unique(truth, return_inverse=True)
-    shape = (len(named), len(found))
-    cells = at_truth.ravel() * len(found) + at_found.ravel()
-    joint = np.bincount(cells, minlength=shape[0] * shape[1]).reshape(shape)
-    area, area_found = joint.sum(axis=1), joint.sum(axis=0)
-    overlap = joint / (area[:, None] + area_found[None, :] - joint)
-    overlap[:, found == 0] = 0.0
-    counted = (named != 0) & (area >= min_area)
-    return float(overlap[counted].max(axis=1).mean()) if counted.any() else float("nan")
+    same_shape(ids, truth)
+    named, areas = np.unique(truth, return_counts=True)
+    counted = named[(named != 0) & (areas >= min_area)]
+    best = best_ious(ids, [truth == name for name in counted])
+    return float(best.mean()) if len(counted) else float("nan")
 
 
 def semantic_miou(
@@ -140,7 +135,7 @@ def semantic_miou(
 
     Source: PASCAL VOC segmentation (Everingham et al. 2015, section 4.2.3). NaN without any class.
     """
-    _same_shape(classes, truth)
+    same_shape(classes, truth)
     counted = np.ones(truth.shape, np.bool_) if ignore is None else truth != ignore
     scores = [
         mask_iou((classes == name) & counted, (truth == name) & counted)
@@ -176,7 +171,7 @@ def _depth_scores(
 
 
 def _valid_truth(found: Float, truth: Float, valid: Bool | None, at_least: int) -> Bool:
-    _same_shape(found, truth)
+    same_shape(found, truth)
     chosen: Bool = np.isfinite(truth) & (np.nan_to_num(truth) > 0)
     if valid is not None:
         chosen = chosen & valid
@@ -186,11 +181,3 @@ def _valid_truth(found: Float, truth: Float, valid: Bool | None, at_least: int) 
             "depth must be in metres, NaN or 0 where unknown"
         )
     return chosen
-
-
-def _same_shape(found: npt.NDArray[Any], truth: npt.NDArray[Any]) -> None:
-    if found.shape != truth.shape:
-        raise ValueError(
-            f"expected the shape of the ground truth {truth.shape}, found {found.shape}: "
-            "resize the answer to the input image first"
-        )

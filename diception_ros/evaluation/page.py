@@ -60,7 +60,7 @@ def _film(film: Mapping[str, Sequence[Rgb]]) -> str:
     """Side by side, one slider for all; plays by itself."""
     strips = []
     for name, frames in film.items():
-        pictures = "".join(f'<img src="{_inline(frame)}" alt="">' for frame in frames)
+        pictures = "".join(f'<img src="{inline(frame)}" alt="">' for frame in frames)
         strips.append(
             f'<figure class="strip">{pictures}<figcaption>{escape(name)}</figcaption></figure>'
         )
@@ -84,7 +84,7 @@ def _grid(rows: Sequence[Row], columns: Sequence[str]) -> str:
             cells.append(
                 '<td class="none">none</td>'
                 if picture is None
-                else f'<td><img src="{_inline(picture)}" alt="{alt}"></td>'
+                else f'<td><img src="{inline(picture)}" alt="{alt}"></td>'
             )
         name = f"<th>{escape(row.title)}<small>{escape(row.subtitle)}</small></th>"
         lines.append(f"<tr>{name}{''.join(cells)}</tr>")
@@ -103,11 +103,11 @@ def _table(table: Table) -> str:
     )
 
 
-def _inline(picture: Rgb) -> str:
-    """A data URL, at most PICTURE_WIDTH wide."""
+def inline(picture: Rgb, widest: int = PICTURE_WIDTH) -> str:
+    """A data URL (JPEG), at most `widest` pixels wide."""
     height, width = picture.shape[:2]
-    if width > PICTURE_WIDTH:
-        size = (PICTURE_WIDTH, round(height * PICTURE_WIDTH / width))
+    if width > widest:
+        size = (widest, max(1, round(height * widest / width)))
         picture = np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), np.uint8)
     bgr = cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
     encoded, data = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])

@@ -3,20 +3,15 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Sequence
 from html import escape
 from itertools import groupby
 
-import cv2
-import numpy as np
-
-from diception_ros.evaluation.datasets.sample import Rgb
 from diception_ros.evaluation.evaluate import Shown
+from diception_ros.evaluation.page import inline
 from diception_ros.evaluation.pictures import Legend
 
 PICTURE_WIDTH = 480
-QUALITY = 85
 
 
 def frames_html(shown: Sequence[Shown]) -> str:
@@ -30,7 +25,7 @@ def frames_html(shown: Sequence[Shown]) -> str:
 
 def _picture_row(one: Shown) -> str:
     cells = "".join(
-        f"<figure><img alt='{escape(caption, quote=True)}' src='{inline(picture)}'>"
+        f"<figure><img alt='{escape(caption, quote=True)}' src='{inline(picture, PICTURE_WIDTH)}'>"
         f"<figcaption>{escape(caption)}</figcaption></figure>"
         for caption, picture in one.panels.pictures
     )
@@ -55,15 +50,3 @@ def _legend(legend: Legend) -> str:
         for colour, meaning in legend.swatches
     )
     return f"<span class='legend'>{title}{swatches}</span>"
-
-
-def inline(picture: Rgb) -> str:
-    """A data URL, at most PICTURE_WIDTH wide; JPEG."""
-    height, width = picture.shape[:2]
-    if width > PICTURE_WIDTH:
-        size = (PICTURE_WIDTH, max(1, round(height * PICTURE_WIDTH / width)))
-        picture = np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), np.uint8)
-    bgr = cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
-    encoded, data = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
-    assert encoded, "OpenCV writes no JPEG"
-    return f"data:image/jpeg;base64,{base64.b64encode(data.tobytes()).decode('ascii')}"

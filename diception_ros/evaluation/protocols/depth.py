@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from diception_ros.evaluation.protocols.shapes import same_shape
+
 Array = npt.NDArray[Any]
 Double = npt.NDArray[np.float64]
 Bool = npt.NDArray[np.bool_]
@@ -154,11 +156,7 @@ def _at_least_two(valid: Bool) -> Bool:
 
 
 def _counted(found: Array, truth: Array, valid: Bool | None) -> tuple[Double, Double]:
-    if found.shape != truth.shape:
-        raise ValueError(
-            f"expected the shape of the ground truth {truth.shape}, found {found.shape}: "
-            "resize the answer to the input image first"
-        )
+    same_shape(found, truth)
     at = np.ones(truth.shape, np.bool_) if valid is None else valid
     z, g = found[at].astype(np.float64), truth[at].astype(np.float64)
     if not z.size:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Keypoints: recall and PCK with and without joint types, and COCO's object keypoint similarity."""
+"""Keypoints: PCK without joint types, and COCO's object keypoint similarity."""
 
 from __future__ import annotations
 
@@ -38,15 +38,6 @@ def pck_untyped(points: Array, truth: Array, box: Box, *, alpha: float) -> float
     if not len(truth):
         return float("nan")
     return matched(points, truth, alpha * max(box[2], box[3])) / len(truth)
-
-
-def pck(points: Array, truth: Array, visible: Array, box: Box, *, alpha: float) -> float:
-    """Share of the visible joints whose own answer lies within alpha x the longer side of the box.
-    points, truth (K, 2), row by row the same joint; visible (K,) bool. NaN without any."""
-    if not np.any(visible):
-        return float("nan")
-    distance = np.linalg.norm(np.asarray(points) - np.asarray(truth), axis=-1)[visible]
-    return float((distance <= alpha * max(box[2], box[3])).mean())
 
 
 def oks(

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from diception_ros.evaluation.protocols.shapes import same_shape
+
 Array = npt.NDArray[Any]
 Bool = npt.NDArray[np.bool_]
 Counts = npt.NDArray[np.int64]
@@ -17,7 +19,7 @@ Counts = npt.NDArray[np.int64]
 
 def mask_iou(mask: Bool, truth: Bool) -> float:
     """Intersection over union (Jaccard index) of two (H, W) masks; two empty masks agree: 1."""
-    _same_shape(mask, truth)
+    same_shape(mask, truth)
     union = int(np.logical_or(mask, truth).sum())
     return float(np.logical_and(mask, truth).sum() / union) if union else 1.0
 
@@ -25,7 +27,7 @@ def mask_iou(mask: Bool, truth: Bool) -> float:
 def confusion(classes: Array, truth: Array, count: int, *, ignore: int | None = None) -> Counts:
     """(count, count) pixels, rows the truth, columns the answer; both (H, W) in 0..count - 1.
     Pixels whose truth is `ignore` are left out. ValueError for a class outside the range."""
-    _same_shape(classes, truth)
+    same_shape(classes, truth)
     counted = np.ones(truth.shape, np.bool_) if ignore is None else truth != ignore
     a, b = truth[counted].astype(np.int64), classes[counted].astype(np.int64)
     if a.size and (min(a.min(), b.min()) < 0 or max(a.max(), b.max()) >= count):
@@ -93,7 +95,7 @@ def panoptic(
 
     Source: Kirillov et al. 2019 (CVPR), as panopticapi counts: the union leaves void pixels out.
     """
-    _same_shape(ids, truth)
+    same_shape(ids, truth)
     found, named, joint = _overlaps(ids, truth)
     of = categories if categories is not None else {i: 1 for i in found if i > 0}
     true_of = true_categories if true_categories is not None else {i: 1 for i in named if i}
@@ -136,7 +138,7 @@ def best_ious(ids: Array, masks: Sequence[Bool]) -> npt.NDArray[np.float64]:
     areas = np.bincount(place.ravel())
     best = np.zeros(len(masks))
     for i, mask in enumerate(masks):
-        _same_shape(ids, mask)
+        same_shape(ids, mask)
         joint = np.bincount(place[mask], minlength=len(areas))
         overlap = joint / np.maximum(areas + int(mask.sum()) - joint, 1)
         best[i] = overlap[names > 0].max(initial=0.0)
@@ -150,11 +152,3 @@ def _overlaps(ids: Array, truth: Array) -> tuple[list[int], list[int], Counts]:
     cells = at_truth.ravel() * len(found) + at_found.ravel()
     joint = np.bincount(cells, minlength=len(named) * len(found)).reshape(len(named), len(found))
     return [int(i) for i in found], [int(i) for i in named], joint
-
-
-def _same_shape(found: Array, truth: Array) -> None:
-    if found.shape != truth.shape:
-        raise ValueError(
-            f"expected the shape of the ground truth {truth.shape}, found {found.shape}: "
-            "resize the answer to the input image first"
-        )

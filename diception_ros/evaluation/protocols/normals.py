@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from diception_ros.evaluation.protocols.shapes import same_shape
+
 Array = npt.NDArray[Any]
 Bool = npt.NDArray[np.bool_]
 UNIT = 0.05
@@ -57,11 +59,7 @@ def normal_errors(vectors: Array, truth: Array, valid: Bool | None = None) -> No
     Thresholds: Fouhey et al. 2013 (11.25, 22.5, 30); Bae et al. 2021 and 2024 (5, 7.5), who pool
     the pixels of all images before they average. ValueError for shapes that differ or no pixel.
     """
-    if vectors.shape != truth.shape:
-        raise ValueError(
-            f"expected the shape of the ground truth {truth.shape}, found {vectors.shape}: "
-            "resize the answer to the input image first"
-        )
+    same_shape(vectors, truth)
     chosen = known(truth) if valid is None else known(truth) & valid
     if not chosen.any():
         raise ValueError("no pixel of the ground truth holds a unit vector: check the valid mask")

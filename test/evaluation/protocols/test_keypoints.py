@@ -8,7 +8,6 @@ from diception_ros.evaluation.protocols.keypoints import (
     COCO_SIGMAS,
     matched,
     oks,
-    pck,
     pck_untyped,
 )
 
@@ -23,13 +22,6 @@ def test_untyped_points_are_matched_one_to_one():
     assert pck_untyped(found, truth, BOX, alpha=0.02) == 0
     assert math.isnan(pck_untyped(found, truth[:0], BOX, alpha=0.1))
     assert pck_untyped(found[:0], truth, BOX, alpha=0.1) == 0
-
-
-def test_typed_points_are_compared_with_their_own_joint():
-    truth = np.array([[0.0, 0.0], [5.0, 5.0], [7.0, 7.0]])
-    visible = np.array([True, True, False])
-    assert pck(truth[::-1], truth, visible, BOX, alpha=0.1) == 0.5
-    assert pck(truth, truth, visible, BOX, alpha=0.1) == 1
 
 
 def test_oks_by_hand():
