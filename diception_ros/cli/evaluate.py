@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from diception_ros.evaluation.evaluate import Shown
     from diception_ros.evaluation.examiner import Exam
     from diception_ros.evaluation.figures import Difference
-    from diception_ros.evaluation.recording import BagPlan
+    from diception_ros.evaluation.recorded_plan import BagPlan
     from diception_ros.evaluation.results import Results
     from diception_ros.evaluation.workers import Workers
 
@@ -111,7 +111,7 @@ def evaluate(
     from diception_ros.evaluation.examiner import Exam, Plan
     from diception_ros.evaluation.offline.sources import is_bag
     from diception_ros.evaluation.protocols.presets import find_preset
-    from diception_ros.evaluation.recording import BagPlan
+    from diception_ros.evaluation.recorded_plan import BagPlan
     from diception_ros.evaluation.results import read_results
     from diception_ros.evaluation.truths import Rules
 
@@ -120,6 +120,10 @@ def evaluate(
     if out.exists() and not out.is_dir():  # or it would be known after the work only
         raise ValueError(f"{out}: expected a folder, found a file")
     if not form and is_bag(source):
+        _refuse(
+            answers=answers, task=task, protocol=protocol, images=images, limit=limit,
+            by_group=by_group, bundle=bundle, steps=steps, guidance=guidance,
+        )  # fmt: skip
         rules = Rules(find_preset(preset or "plain"), seed=seed)
         asked = BagPlan(rules, node, *_truths(against or []), slop, tuple(category or ()))
         return _report(out, *_run_bag(source, asked, cluster), earlier, compare)
@@ -139,12 +143,22 @@ def evaluate(
     return _report(out, *_run(data, Exam(opening, answering, plan), cluster), earlier, compare)
 
 
+def _refuse(**given: Any) -> None:
+    """ValueError for what is asked of a data set alone, by the option's name."""
+    for name, value in given.items():
+        if value not in (None, [], 0, False):
+            raise ValueError(
+                f"--{name.replace('_', '-')} is for data sets: a bag is judged by what was "
+                "recorded (other answers: 'diception bag')"
+            )
+
+
 def _run(data: DataSet, exam: Exam, cluster: Cluster | None) -> tuple[Results, list[Shown]]:
     """data: what the exam opens."""
     from diception_ros.evaluation.evaluate import evaluate_with
     from diception_ros.evaluation.examiner import Examiner
 
-    console = Console(stderr=True)
+    console = Console(stderr=True, markup=False)
 
     def here() -> Examiner:
         answerer = exam.answering(lambda line: console.print(line, style="dim", highlight=False))
@@ -215,6 +229,8 @@ def _report(
     if earlier is not None and compared is not None:
         differences, alone = compare_results(results, earlier)
         against = f"{earlier.answers['name']} ({compared.name})"
+        if earlier.subject["source"] != results.subject["source"]:  # alike named frames are pairs
+            against += f" on {earlier.subject['source']}"
     out.mkdir(parents=True, exist_ok=True)
     write_results(out / FILE, results, differences)
     write_result_page(out / PAGE, results, shown, differences, against, alone)

@@ -17,8 +17,8 @@ from diception_ros.evaluation.protocols.clicks import Click
 from diception_ros.evaluation.protocols.depth import PROTOCOLS
 from diception_ros.tasks import Instances, Request
 
-ASKED = ("depth", "normal", "entity", "semantic", "pose")
-"""Tasks that are asked once an image; points are asked click by click."""
+ASKED = ("depth", "normal", "entity", "pose")
+"""Tasks that are asked once an image; semantic is asked by category, points click by click."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,11 @@ class Answers:
     keypoints: npt.NDArray[Any] | None = None
     people: npt.NDArray[Any] | None = None
     people_scores: npt.NDArray[Any] | None = None
+
+    def judged(self, asked: Sequence[str] = ()) -> list[str]:
+        """The protocols that judge its depth, of those asked for (empty: all)."""
+        limits = [some for some in (asked, self.protocols) if some]
+        return [one for one in PROTOCOLS[self.kind] if all(one in some for some in limits)]
 
 
 class Answerer(Protocol):
@@ -81,7 +86,7 @@ class EngineAnswers:
 
     def answer(self, sample: Sample, tasks: Sequence[str], categories: Sequence[str]) -> Answers:
         """The categories that the bundle has no prompt for count as found nowhere."""
-        asked = [replace(self._base, task=task) for task in tasks if task in ASKED[:3] + ASKED[4:]]
+        asked = [replace(self._base, task=task) for task in tasks if task in ASKED]
         wanted = (
             [name for name in categories if name in self.categories] if "semantic" in tasks else []
         )
@@ -161,8 +166,13 @@ class FolderAnswers:
             )
 
     def answer(self, sample: Sample, tasks: Sequence[str], categories: Sequence[str]) -> Answers:
-        """ValueError if a file is missing or does not fit the image."""
+        """ValueError if a file is missing or does not fit the image, or none is of these tasks."""
         files = [task for task in tasks if task in self.tasks]
+        if not files:
+            raise ValueError(
+                f"{self.folder}: no answers for the task {', '.join(tasks)}, only for "
+                f"{', '.join(self.tasks)}"
+            )
         found: dict[str, Any] = {FILES[task]: self._read(sample, task) for task in files}
         points = found.get("keypoints")
         if points is not None and points.ndim == 3:
@@ -193,11 +203,9 @@ class FolderAnswers:
                     f"{values.shape}"
                 )
             return values.astype(np.float64)
-        if values.shape[:2] != sample.size:
-            raise ValueError(
-                f"{file}: expected {sample.size[1]}x{sample.size[0]} as the image, found "
-                f"{values.shape[1]}x{values.shape[0]}"
-            )
+        expected = (*sample.size, 3) if task == "normal" else sample.size
+        if values.shape != expected:
+            raise ValueError(f"{file}: expected {expected} as the image, found {values.shape}")
         return values
 
 

@@ -15,7 +15,7 @@ from diception_ros.evaluation.judge import Judge
 from diception_ros.evaluation.pictures import Panels
 from diception_ros.evaluation.profiles import Profile
 from diception_ros.evaluation.protocols.average_precision import available
-from diception_ros.evaluation.results import Results
+from diception_ros.evaluation.results import CATEGORIES, Results
 from diception_ros.evaluation.workers import Here, Workers
 
 RANKS = ("best", "median", "worst")
@@ -62,7 +62,7 @@ def evaluate_with(
         gathered.append(replace(found, judge=None))
         progress(number, len(data.items))
     skipped = [one.skipped for one in gathered if one.skipped]
-    draws = Draws(groups if plan.by_group else {}, seed=plan.rules.seed)
+    draws = Draws(groups if plan.by_group else {})
     figures = judge.figures(draws)
     if not figures:
         cause = f", the first because: {skipped[0].cause}" if skipped else ""
@@ -136,7 +136,8 @@ def subject_of(data: DataSet, plan: Plan, judge: Judge) -> dict[str, Any]:
         limits = f"{preset.min_m:g} to {preset.max_m:g} m"
         found["depth preset"] = f"{preset.name}: {limits}; {preset.source}"
     if "semantic" in judge.leading:
-        found["categories"] = ", ".join(plan.categories) or "those that each image shows"
+        named = ", ".join(sorted(plan.categories))
+        found[CATEGORIES] = named or "those that each image shows"
     return found
 
 

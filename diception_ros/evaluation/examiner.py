@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -106,6 +106,7 @@ class Examiner:
             return self._point_panels(sample)
         categories = plan.categories or categories_of(sample)
         answers: Answers = self._answerer.answer(sample, [task], categories)
+        answers = replace(answers, protocols=tuple(answers.judged(plan.rules.protocols)))
         if task == "semantic":
             assert answers.classes is not None
             return draw_semantic(sample, answers.classes, categories)

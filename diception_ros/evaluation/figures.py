@@ -131,6 +131,12 @@ class Draws:
         for counts in drawn if drawn.shape[1] > 1 else ():
             yield np.repeat(np.arange(len(frames)), counts[place].astype(np.intp))
 
+    def same(self, other: Draws, frames: Collection[str]) -> bool:
+        """Whether both draw these frames together, so that replicates of both are pairs."""
+        return (self.number, self.seed) == (other.number, other.seed) and all(
+            self._unit(frame) == other._unit(frame) for frame in frames
+        )
+
     def units(self, frames: Collection[str]) -> int:
         """How many there are to draw from."""
         return len(set(map(self._unit, frames)))
@@ -199,16 +205,19 @@ class Difference:
     verdict: str
 
 
-def compare(this: Figure, other: Figure, draws: Draws) -> Difference | None:
-    """None if they share no frame, or are no ratios and not of the same frames.
-    ValueError for two metrics: they are never comparable."""
+def compare(
+    this: Figure, other: Figure, draws: Draws, others: Draws | None = None
+) -> Difference | None:
+    """None if they share no frame, or are no ratios and not of the same frames, drawn alike.
+    others: how the other run drew, by default as this one. ValueError for two metrics: they are
+    never comparable."""
     if this.metric != other.metric:
         raise ValueError(f"{this.metric} cannot be compared with {other.metric}")
     frames = sorted(this.parts.keys() & other.parts.keys())
     if not frames:
         return None
     if this.replicates or other.replicates:
-        whole = this.parts.keys() == other.parts.keys()
+        whole = this.parts.keys() == other.parts.keys() and draws.same(others or draws, frames)
         if not whole or len(this.replicates) != len(other.replicates):
             return None
         values = float(this.value or 0.0), float(other.value or 0.0)

@@ -3,9 +3,8 @@
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import fields
 from typing import Any
 
@@ -14,6 +13,7 @@ import numpy as np
 from diception_ros.evaluation.answers import Answers
 from diception_ros.evaluation.datasets.sample import Bool, Object, Sample
 from diception_ros.evaluation.figures import HIGHER, LOWER, Draws, Figure, Metric, Tally
+from diception_ros.evaluation.precision import people_of, precision_figures, segments_of
 from diception_ros.evaluation.profiles import Profile
 from diception_ros.evaluation.protocols import average_precision, keypoints, masks
 from diception_ros.evaluation.protocols.clicks import Click, next_click
@@ -26,14 +26,10 @@ from diception_ros.evaluation.truths import (
     draw_objects,
     flatten,
     object_under,
-    people_of,
-    segments_of,
     typed_oks,
 )
 
 PCK = (0.05, 0.1, 0.2)
-SLOW_RESAMPLES = 200
-"""Of average precision, which has to be accumulated anew each time."""
 DEPTH_UNITS = {"sq_rel": "m", "rmse": "m", "silog": "x100"}
 PER_IMAGE = "mean over images"
 POOLED = "all pixels pooled"
@@ -105,11 +101,13 @@ class Judge:
             answered &= np.nan_to_num(answer) > 0
         if valid.sum() < 2:
             raise ValueError(f"preset '{preset.name}' leaves {int(valid.sum())} valid pixels")
-        for protocol in PROTOCOLS[answers.kind]:
-            if any(
-                some and protocol not in some for some in (self.rules.protocols, answers.protocols)
-            ):
-                continue
+        protocols = answers.judged(self.rules.protocols)
+        if not protocols:
+            raise ValueError(
+                f"no protocol asked for ({', '.join(self.rules.protocols)}) can judge an answer of "
+                f"kind '{answers.kind}': expected {', '.join(PROTOCOLS[answers.kind])}"
+            )
+        for protocol in protocols:
             named = f"{protocol}, preset {preset.name}"
             coverage = Metric("depth", named, "coverage", "", HIGHER)
             self.tally.add(coverage, sample.name, answered.sum() / valid.sum())
@@ -290,28 +288,3 @@ class Judge:
 def one_line(error: BaseException) -> str:
     """What an error says, as causes are listed."""
     return " ".join(str(error).split())
-
-
-def precision_figures(
-    shown: Mapping[str, tuple[Sequence[Any], ...]], task: str, protocol: str, draws: Draws
-) -> list[Figure]:
-    """COCO's numbers for what was found and what is true in each frame (segments, or people for the
-    task pose), each with SLOW_RESAMPLES replicates; NaN where there is one unit to draw."""
-    names = sorted(shown)
-    kind = "keypoints" if task == "pose" else "segm"
-    judged = average_precision.Detections(
-        [shown[name][0] for name in names], [shown[name][1] for name in names], kind
-    )
-    value = judged.stats()
-    drawn = [judged.stats(rows) for rows in draws.resamples(names, SLOW_RESAMPLES)]
-    drawn = drawn or [dict.fromkeys(judged.names, math.nan)]
-    return [
-        Figure(
-            Metric(task, protocol, stat, "", HIGHER),
-            {name: {} for name in names},
-            value[stat],
-            tuple(replicate[stat] for replicate in drawn),
-        )
-        for stat in judged.names
-        if np.isfinite(value[stat])
-    ]

@@ -15,7 +15,7 @@ from diception_ros.evaluation.answers import Answers
 from diception_ros.evaluation.datasets.sample import Bool, Object, Rgb, Sample
 from diception_ros.evaluation.protocols import masks
 from diception_ros.evaluation.protocols.clicks import Click
-from diception_ros.evaluation.protocols.depth import PROTOCOLS, to_metres
+from diception_ros.evaluation.protocols.depth import to_metres
 from diception_ros.evaluation.protocols.normals import angles, known
 from diception_ros.evaluation.protocols.presets import DepthPreset
 from diception_ros.evaluation.truths import classes_of, flatten
@@ -69,7 +69,7 @@ def draw_depth(sample: Sample, answers: Answers, preset: DepthPreset) -> Panels:
     if answers.kind == "metric":
         answered &= np.nan_to_num(answer) > 0
     valid = preset.valid(truth) & answered
-    protocol = PROTOCOLS[answers.kind][0]
+    protocol = answers.judged()[0]
     metres = preset.clip(to_metres(answer, answers.kind, protocol, truth, valid))
     shown = preset.valid(truth)
     near, far = (float(v) for v in np.percentile(truth[shown], (2, 98)))

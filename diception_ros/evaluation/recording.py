@@ -13,13 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from diception_ros.evaluation.bags import (
-    Recorded,
-    count_messages,
-    message_types,
-    read_messages,
-)
-from diception_ros.evaluation.datasets.sample import DataSet, Sample
+from diception_ros.evaluation.bags import Recorded, read_messages
+from diception_ros.evaluation.datasets.sample import Sample
 from diception_ros.evaluation.evaluate import (
     NO_PRECISION,
     Shown,
@@ -32,17 +27,9 @@ from diception_ros.evaluation.figures import Draws, Tally
 from diception_ros.evaluation.judge import BROKEN, Judge
 from diception_ros.evaluation.protocols.average_precision import available
 from diception_ros.evaluation.recorded_look import Look
-from diception_ros.evaluation.recorded_outputs import (
-    CLASSES,
-    LABELS,
-    OUTPUTS,
-    PROMPTS,
-    Outputs,
-    Published,
-    when_recorded,
-)
-from diception_ros.evaluation.recorded_truth import Truths, is_classes, labels_beside, stamped_items
-from diception_ros.evaluation.results import Results, Skipped
+from diception_ros.evaluation.recorded_outputs import Outputs, Published, when_recorded
+from diception_ros.evaluation.recorded_plan import REPORT, BagPlan, check_topics
+from diception_ros.evaluation.results import CATEGORIES, Results, Skipped
 from diception_ros.evaluation.system import (
     Flicker,
     Report,
@@ -54,46 +41,11 @@ from diception_ros.evaluation.system import (
 from diception_ros.evaluation.truths import Rules
 from diception_ros.evaluation.workers import Here, Workers
 
-REPORT = "frame_report"
-IMAGE = "sensor_msgs/msg/Image"
-COMPANIONS = {CLASSES: LABELS, OUTPUTS["point"]: PROMPTS}
-"""What an output cannot be judged without."""
-REMEDIES = {
-    CLASSES: "which names its classes: name them with --category, in the node's order",
-    OUTPUTS["point"]: "without which nobody knows what was asked",
-}
 WINDOW = 30
 FLICKER = (
     "Flicker is the change from one frame to the next. It holds what really moved as well: compare "
     "runs on one recording, or look at a camera that stands still."
 )
-
-
-@dataclass(frozen=True)
-class BagPlan:
-    """node: its name, the outputs' prefix. topics: of truth. truth: a data set whose image names
-    are stamps in nanoseconds (or seconds.nanoseconds). slop: s between an image and its truth.
-    categories: names of the class ids 1, 2 and so on, where no label_info was recorded.
-    """
-
-    rules: Rules
-    node: str = "/diception"
-    topics: tuple[str, ...] = ()
-    truth: DataSet | None = None
-    slop: float = 0.02
-    categories: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        if not self.slop >= 0:
-            raise ValueError(f"slop must be 0 s or more, got {self.slop}")
-        for topic in self.topics:
-            if topic.endswith("disparity_relative/image"):
-                raise ValueError(f"{topic}: a relative disparity is no truth, name a metric depth")
-
-    def truths(self) -> Truths:
-        """Empty yet, but for the folder. ValueError for a folder without stamps."""
-        items = {} if self.truth is None else stamped_items(self.truth)
-        return Truths(self.topics, items, self.slop, self.categories)
 
 
 def evaluate_bag(
@@ -105,7 +57,7 @@ def evaluate_bag(
     """
     run = _Run(plan, check_topics(bag, plan))
     run.judge_all(bag, examiners or Here(BagExaminer(plan.rules)))
-    draws = Draws(run.seconds(), seed=plan.rules.seed)
+    draws = Draws(run.seconds())
     system = [*report_figures(run.reports, draws), *run.system.figures()]
     figures = [*system, *run.judge.figures(draws)]
     if not figures:
@@ -124,48 +76,6 @@ def evaluate_bag(
         run.notes(),
     )
     return results, run.ranked(bag)
-
-
-def check_topics(bag: Path, plan: BagPlan) -> list[Skipped]:
-    """What in the bag cannot be judged at all. ValueError that says which topics there are."""
-    counts = count_messages(bag)
-    named = [] if plan.categories else filter(is_classes, plan.topics)
-    needed = [*plan.topics, *map(labels_beside, named)]
-    missing = [topic for topic in needed if not counts.get(topic)]
-    if missing:
-        raise ValueError(f"{bag}: nothing on --against {missing[0]}, only on {', '.join(counts)}")
-    types = message_types(bag)
-    for topic in plan.topics:
-        if types[topic] != IMAGE:
-            raise ValueError(
-                f"--against {topic} holds {types[topic]}: expected {IMAGE}, so name the topic that "
-                "is not compressed"
-            )
-    wanted = [f"{plan.node}/{topic}" for topic in (*OUTPUTS.values(), REPORT)]
-    own = [topic for topic in plan.topics if topic in wanted]
-    if own:
-        raise ValueError(
-            f"--against {own[0]} is what {plan.node} published: its answers are no truth for "
-            "themselves; name another topic, or the --node to be judged by it"
-        )
-    if not any(counts.get(topic) for topic in wanted):
-        raise ValueError(
-            f"{bag} holds no output of {plan.node} (as {wanted[0]}): name another --node, or make "
-            "the outputs first with 'diception bag'"
-        )
-    if not plan.truths():
-        return []
-    alone = {
-        topic: beside
-        for topic, beside in COMPANIONS.items()
-        if not (topic == CLASSES and plan.categories)
-        and counts.get(f"{plan.node}/{topic}")
-        and not counts.get(f"{plan.node}/{beside}")
-    }
-    return [
-        Skipped(topic, f"{plan.node}/{beside} was not recorded, {REMEDIES[topic]}")
-        for topic, beside in alone.items()
-    ]
 
 
 @dataclass(frozen=True)
@@ -204,6 +114,7 @@ class _Run:
         self.reports: list[Report] = []
         self.skipped = skipped
         self.judged = 0
+        self.categories: set[str] = set()
         self._flicker = Flicker(self.system)
         self._outputs = self._new_outputs()
         self._truths = plan.truths()
@@ -267,6 +178,7 @@ class _Run:
             yield _left_out(stamp, str(error))
         else:
             if sample is not None:
+                self.categories.update(published.categories)
                 yield _Frame(sample, published)
                 yield from (_left_out(stamp, problem) for problem in published.problems)
 
@@ -300,7 +212,7 @@ class _Run:
             truth = f"folder {self.plan.truth.path.name} ({self.plan.truth.form})"
         preset = self.plan.rules.preset
         images = len({one.stamp for one in self.reports}) or self.judged
-        return {
+        found = {
             "kind": "recording",
             "source": bag.resolve().name,
             "images": images,
@@ -308,6 +220,8 @@ class _Run:
             "judged against it": self.judged,
             "depth preset": f"{preset.name}: {preset.min_m:g} to {preset.max_m:g} m",
         }
+        named = {CATEGORIES: ", ".join(sorted(self.categories))} if self.categories else {}
+        return found | named
 
     def answered_by(self) -> dict[str, Any]:
         graphs = sum(one.graph for one in self.reports)

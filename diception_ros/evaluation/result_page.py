@@ -76,7 +76,7 @@ def write_result_page(
         _facts(results),
     ]
     page = PAGE.replace("@title@", escape(title)).replace("@body@", "\n".join(filter(None, body)))
-    path.write_text(page, encoding="utf-8")
+    path.write_text(page, "utf-8", errors="backslashreplace")  # old names are not all UTF-8
 
 
 def _header(title: str, results: Results) -> str:
@@ -199,7 +199,8 @@ def _comparison(differences: Sequence[Difference], against: str, alone: Sequence
     listed = "".join(f"<li>{escape(name)}</li>" for name in alone)
     rest = (
         f"<details><summary>{len(alone)} figures not compared</summary><p>Only one of the runs has "
-        f"them, or the runs share no frames.</p><ul>{listed}</ul></details>"
+        "them, or the runs share no frames, drew them otherwise (--by-group) or asked for other "
+        f"categories.</p><ul>{listed}</ul></details>"
     )
     head = "".join(
         f"<th class='{css}'>{name}</th>"

@@ -14,6 +14,8 @@ from diception_ros.evaluation.figures import Difference, Draws, Figure, Metric, 
 
 FILE = "results.json"
 FORMAT = "diception evaluation 1"
+CATEGORIES = "categories"
+"""Of the subject: those that masks were asked for, whose mean is no metric's own matter."""
 BY_UNIT = "by unit"
 """How replicates are drawn; those of files without this word were of single frames."""
 
@@ -90,13 +92,17 @@ def read_results(path: Path) -> Results:
 
 
 def compare_results(this: Results, other: Results) -> tuple[list[Difference], list[str]]:
-    """Paired differences of the metrics that both have, and the names of those that only one has
-    or that share no frame. Drawn as this run draws."""
+    """Paired differences of the metrics that both have, and the names of those that cannot be
+    compared: only one has them, they share no frame, were drawn otherwise (see `compare`), or are
+    of the masks of other categories. Drawn as this run draws."""
     before = {figure.metric: figure for figure in other.figures}
+    alike = this.subject.get(CATEGORIES) == other.subject.get(CATEGORIES)
     differences, alone = [], []
     for figure in this.figures:
         match = before.pop(figure.metric, None)
-        found = compare(figure, match, this.draws) if match is not None else None
+        found = None
+        if match is not None and (alike or figure.metric.task != "semantic"):
+            found = compare(figure, match, this.draws, other.draws)
         if found is None:
             alone.append(_name(figure.metric))
         else:

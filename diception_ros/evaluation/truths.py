@@ -9,9 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from diception_ros.evaluation.answers import Answers
 from diception_ros.evaluation.datasets.sample import Object, Sample
-from diception_ros.evaluation.protocols import average_precision, keypoints
+from diception_ros.evaluation.protocols import keypoints
 from diception_ros.evaluation.protocols.clicks import Click
 from diception_ros.evaluation.protocols.presets import DepthPreset
 
@@ -29,24 +28,6 @@ class Rules:
     objects: int = 8
     clicks: int = 5
     seed: int = 0
-
-
-def segments_of(
-    answers: Answers, sample: Sample, objects: Sequence[Object]
-) -> tuple[list[average_precision.Segment], list[average_precision.Segment]]:
-    """Found and true segments as pycocotools keeps them."""
-    ids = answers.ids
-    assert ids is not None
-    found = [
-        average_precision.encode(ids == i, score=answers.scores.get(int(i), 1.0))
-        for i in np.unique(ids)
-        if i > 0
-    ]
-    true = [
-        average_precision.encode(one.mask(sample.size), crowd=one.crowd, area=one.area)
-        for one in objects
-    ]
-    return found, true
 
 
 def flatten(objects: Sequence[Object], size: tuple[int, int]) -> np.ndarray:
@@ -123,31 +104,6 @@ def typed_oks(answered: np.ndarray, people: Sequence[Object]) -> np.ndarray:
     found = np.zeros(len(people))
     found[rows] = similarity[rows, columns]
     return found
-
-
-def people_of(
-    answers: Answers, objects: Sequence[Object]
-) -> tuple[list[average_precision.Person], list[average_precision.Person]]:
-    """Found and true people as pycocotools takes them; objects without joints, even unlabelled
-    ones, are no people. ValueError if the answered joints are not COCO's 17."""
-    assert answers.people is not None
-    scores = (
-        answers.people_scores if answers.people_scores is not None else np.ones(len(answers.people))
-    )
-    found = [
-        average_precision.Person(
-            np.column_stack([points, np.ones(len(points))]), score=float(score)
-        )
-        for points, score in zip(answers.people, scores, strict=True)
-    ]
-    true = [
-        average_precision.Person(
-            one.keypoints, one.area or float(one.pixels), one.bbox or one.box, crowd=one.crowd
-        )
-        for one in objects
-        if len(one.keypoints) == average_precision.JOINTS
-    ]
-    return found, true
 
 
 def box_around(joints: np.ndarray) -> keypoints.Box:

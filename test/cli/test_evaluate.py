@@ -68,7 +68,10 @@ def test_a_bundle_then_a_folder_compared_with_it(folder, bundle, tmp_path, capsy
     assert protocols == {"metric, preset plain", "affine disparity, preset plain"}
     (abs_rel,) = [one for one in content["differences"] if one["metric"]["name"] == "abs_rel"]
     assert (abs_rel["verdict"], abs_rel["frames"]) == ("better", 3)
-    assert "Against" in (second / "index.html").read_text("utf-8")
+    assert "<h2>Against random (first)</h2>" in (second / "index.html").read_text("utf-8")
+    folder = folder.rename(tmp_path / "other")
+    assert run(["evaluate", str(folder), "--out", str(second), *options]) == 0
+    assert "<h2>Against random (first) on data</h2>" in (second / "index.html").read_text("utf-8")
 
 
 def test_a_broken_image_changes_the_exit_status(folder, tmp_path, capsys):

@@ -18,7 +18,7 @@ from diception_ros.evaluation.judge import Judge
 from diception_ros.evaluation.pictures import renumbered
 from diception_ros.evaluation.protocols.presets import find_preset
 from diception_ros.evaluation.result_page import write_result_page
-from diception_ros.evaluation.results import compare_results
+from diception_ros.evaluation.results import Skipped, compare_results
 from diception_ros.evaluation.truths import Rules, draw_objects, flatten
 from diception_ros.tasks import Instance, Instances
 
@@ -191,6 +191,24 @@ def test_a_better_run_is_told_from_an_equal_one(run, tmp_path):
     assert {one.verdict for one in same} == {EVEN}
 
 
+def test_average_precision_pairs_whatever_the_seed(run, tmp_path):
+    """The seed is of the answers' noise: frames are drawn alike, or no two could be compared."""
+    rules = replace(RULES, seed=1)
+    other, _ = evaluate(data_set(tmp_path), Wrong(), Plan(rules, ("entity",)))
+    found, _ = compare_results(run[0], other)
+    (precision,) = [one for one in found if one.metric.name == "AP"]
+    assert (precision.difference, precision.low, precision.high) == (0, 0, 0)
+
+
+def test_runs_say_which_categories_were_asked(tmp_path):
+    def categories(*asked):
+        plan = Plan(RULES, ("semantic",), asked)
+        return evaluate(data_set(tmp_path, 2), Wrong(), plan)[0].subject["categories"]
+
+    assert categories() == "those that each image shows"
+    assert categories("person", "cup") == categories("cup", "person") == "cup, person"
+
+
 def test_a_preset_that_shows_a_part_cuts_everything():
     sample = made(3).cut((20, 40, 0, 30))
     assert sample.size == (20, 30)
@@ -216,6 +234,31 @@ def test_metres_are_judged_under_all_protocols_and_only_where_they_are():
     assert value["affine disparity"]["scene/00"][""][0] == pytest.approx(0, abs=1e-6)
     coverage = next(f for f in judge.figures() if f.metric.name == "coverage")
     assert coverage.parts["scene/00"][""][0] == pytest.approx(24 / 47)
+
+
+def test_a_protocol_that_cannot_judge_the_answers_is_no_silence(tmp_path):
+    rules = replace(RULES, protocols=("metric",))
+    results, _ = evaluate(data_set(tmp_path, 1), Wrong(), Plan(rules, ("depth", "normal")))
+    assert "depth" not in {figure.metric.task for figure in results.figures}
+    cause = "depth: no protocol asked for (metric) can judge an answer of kind 'disparity'"
+    assert results.skipped[0].cause.startswith(cause)
+
+
+def test_the_frames_shown_are_drawn_under_the_protocol_that_ranked_them(tmp_path):
+    class Twice(Wrong):
+        def answer(self, sample, tasks, categories):
+            return Answers(depth=2 * sample.depth_m, kind="metric")
+
+    for protocols in ((), ("affine disparity",)):
+        rules = replace(RULES, protocols=protocols)
+        _, shown = evaluate(data_set(tmp_path, 1), Twice(), Plan(rules, ("depth",)))
+        (one,) = shown
+        caption, _ = one.panels.pictures[1]
+        assert (one.value, caption) == (
+            ("AbsRel 0.000", "answer, affine disparity")
+            if protocols
+            else ("AbsRel 1.000", "answer, metric")
+        )
 
 
 def test_objects_are_drawn_the_same_in_every_run():
@@ -251,7 +294,7 @@ def test_a_folder_of_answers(tmp_path):
     (tmp_path / "02.depth.npy").write_text("no array")
     answerer = FolderAnswers(tmp_path)
     assert answerer.answer(made(0), TASKS, ()).depth.shape == SIZE
-    with pytest.raises(ValueError, match="expected 64x48 as the image, found 3x3"):
+    with pytest.raises(ValueError, match=r"expected \(48, 64\) as the image, found \(3, 3\)"):
         answerer.answer(made(1), TASKS, ())
     with pytest.raises(ValueError, match=r"02\.depth\.npy: cannot be read"):
         answerer.answer(made(2), TASKS, ())
@@ -259,6 +302,18 @@ def test_a_folder_of_answers(tmp_path):
         answerer.answer(made(3), TASKS, ())
     with pytest.raises(ValueError, match="files cannot be clicked"):
         answerer.masks(made(0), [])
+    with pytest.raises(ValueError, match=r"no answers for the task normal, only for depth"):
+        answerer.answer(made(0), ["normal"], ())
+
+
+@pytest.mark.parametrize(
+    ("task", "shape"), [("depth", (48, 64, 1)), ("entity", (48, 64, 1)), ("normal", (48, 64))]
+)
+def test_answers_of_another_shape_say_which_is_expected(tmp_path, task, shape):
+    np.save(tmp_path / f"00.{task}.npy", np.ones(shape))
+    expected = r"\(48, 64, 3\)" if task == "normal" else r"\(48, 64\)"
+    with pytest.raises(ValueError, match=rf"00\.{task}\.npy: expected {expected} as the image"):
+        FolderAnswers(tmp_path).answer(made(0), [task], ())
 
 
 def test_typed_joints_get_oks_and_are_judged_untyped_as_well(tmp_path):
@@ -292,6 +347,19 @@ def test_tasks_without_truth_and_sets_without_a_judged_image(tmp_path):
         chosen_tasks(["boxes"], data)
     with pytest.raises(ValueError, match=r"none of 1 images could be judged.*broken\.png"):
         evaluate(replace(data, items=data.items[-1:]), Wrong(), Plan(RULES, TASKS))
+
+
+def test_names_are_text_on_the_page_whatever_they_are(run, tmp_path):
+    """Tags, and a file name of the time before UTF-8."""
+    hostile = "<script>alert('caf\udce9')</script>"
+    answers = {"name": hostile, hostile: [hostile]}
+    results = replace(run[0], subject={**run[0].subject, "source": hostile}, answers=answers)
+    results = replace(results, skipped=[Skipped(hostile, hostile)], notes=[hostile])
+    shown = [replace(one, frame=hostile) for one in run[1]]
+    write_result_page(tmp_path / "index.html", results, shown, [], hostile, [hostile])
+    text = (tmp_path / "index.html").read_text("utf-8")
+    assert "<script" not in text
+    assert text.count(r"&lt;script&gt;alert(&#x27;caf\udce9&#x27;)") > len(shown) + 6
 
 
 def test_a_browser_shows_the_whole_page(run, tmp_path):

@@ -156,6 +156,33 @@ def test_replicates_pair_only_on_the_same_frames():
     assert one.estimate(Draws()).low == pytest.approx(0.405)
 
 
+def test_replicates_pair_only_where_frames_were_drawn_alike():
+    frames = {name: {} for name in "abcd"}
+    one, other = Figure(SHARE, frames, 0.5, (0.4, 0.6)), Figure(SHARE, frames, 0.4, (0.3, 0.5))
+    scenes = Draws({"a": "s", "b": "s", "e": "t"})
+    here = Results({}, {}, [one, mean_of([1.0])], scenes)
+    elsewhere = Draws({**scenes.groups, "e": "of no matter: no frame of these"})
+    for draws, paired in (
+        (scenes, True),
+        (elsewhere, True),
+        (Draws(), False),
+        (Draws(scenes.groups, seed=1), False),
+    ):
+        differences, alone = compare_results(here, Results({}, {}, [other, mean_of([1.0])], draws))
+        assert len(differences) == 1 + paired
+        assert alone == ([] if paired else ["semantic mIoU (classes)"])
+
+
+def test_masks_of_other_categories_are_not_compared():
+    def asked(categories):
+        return Results({"categories": categories}, {}, [mean_of([0.5], SHARE), mean_of([1.0])])
+
+    assert compare_results(asked("chair"), asked("chair"))[1] == []
+    differences, alone = compare_results(asked("chair"), asked("chair, person"))
+    assert [one.metric for one in differences] == [ERROR]
+    assert alone == ["semantic mIoU (classes)"]
+
+
 def test_better_has_two_values():
     with pytest.raises(ValueError, match="better is 'lower' or 'higher', got 'more'"):
         Metric("a", "b", "c", better="more")

@@ -13,7 +13,9 @@ from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from diception_ros.cli import run
 from diception_ros.evaluation.offline.definitions import VISION, message_files
 from diception_ros.evaluation.protocols.presets import find_preset
-from diception_ros.evaluation.recording import BagPlan, evaluate_bag
+from diception_ros.evaluation.recorded_plan import BagPlan
+from diception_ros.evaluation.recording import evaluate_bag
+from diception_ros.evaluation.results import compare_results
 from diception_ros.evaluation.truths import Rules
 
 MS, SECOND = 10**6, 10**9
@@ -114,6 +116,22 @@ def test_classes_are_matched_by_their_names(tmp_path, plugin):
     assert {one.task for one in shown} == {"semantic"}
     wrong = dict(shown[0].panels.pictures)["right and wrong"]
     assert len(np.unique(wrong.reshape(-1, 3), axis=0)) == 4  # white, right, missed, not judged
+
+
+def test_recordings_of_other_categories_are_not_compared(tmp_path):
+    runs = []
+    for names in ({1: CHAIR}, {1: CHAIR, 2: TABLE}, {1: TABLE, 2: CHAIR}):
+        path = tmp_path / f"bag{len(runs)}"
+        with Bag(path) as bag:
+            for node, said in (("diception", names), ("truth", {1: CHAIR, 2: TABLE})):
+                bag.labels(f"/{node}/semantic/label_info", said, stamp_at(0))
+                bag.image(f"/{node}/semantic/mask", filled(10, ids=(1,)), "mono8", stamp_at(0))
+        runs.append(evaluate_bag(path, BagPlan(RULES, topics=("/truth/semantic/mask",)))[0])
+    assert [run.subject["categories"] for run in runs] == ["chair", "chair, table", "chair, table"]
+    differences, alone = compare_results(runs[0], runs[1])
+    assert differences == []
+    assert alone == ["semantic mIoU (classes asked, background left out)"]
+    assert compare_results(runs[1], runs[2])[1] == []
 
 
 def test_names_that_come_late_or_change_hold_for_the_masks_of_their_time(tmp_path):

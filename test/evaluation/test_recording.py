@@ -18,8 +18,9 @@ from diception_ros.evaluation import recorded_truth
 from diception_ros.evaluation.figures import Draws
 from diception_ros.evaluation.offline.sources import is_bag
 from diception_ros.evaluation.protocols.presets import find_preset
+from diception_ros.evaluation.recorded_plan import BagPlan
 from diception_ros.evaluation.recorded_truth import named_topics, stamp_of
-from diception_ros.evaluation.recording import BagPlan, evaluate_bag
+from diception_ros.evaluation.recording import evaluate_bag
 from diception_ros.evaluation.system import Report, frame_name, report_curves, report_figures
 from diception_ros.evaluation.truths import Rules
 
@@ -232,6 +233,18 @@ def test_the_command_judges_a_bag_and_names_what_it_skipped(bag, tmp_path, capsy
     assert "no difference shown" in text
     assert run(["evaluate", str(bag), "--against", str(tmp_path), *options]) == 2
     assert "--against takes one folder or some topics, not both" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "options", [["--bundle", "."], ["--answers", "."], ["--task", "depth"], ["--limit", "3"]]
+)
+def test_what_does_not_go_with_a_bag_is_not_passed_over(bag, tmp_path, capsys, options):
+    """Or the recorded answers would be taken for those of the bundle that was named."""
+    asked = ["evaluate", str(bag), "--against", "/depth/truth", "--out", str(tmp_path / "out")]
+    assert run([*asked, *options]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"{options[0]} is for data sets: a bag is judged by what was recorded" in line
+    assert not (tmp_path / "out").exists()
 
 
 def test_on_ray_the_results_are_those_of_one_process(bag, tmp_path, ray_here):
