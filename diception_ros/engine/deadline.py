@@ -46,21 +46,22 @@ class Costs:
         self._lock = threading.Lock()
         self._seen: dict[tuple[str, Canvas, int], float] = {}
         self._scatter: dict[tuple[str, Canvas, int], float] = {}
-        self._first: set[tuple[str, Canvas, int]] = set()
+        self._met: set[tuple[str, Canvas, int]] = set()
 
     def learn(self, stages: Mapping[str, float], work: Mapping[str, int], canvas: Canvas) -> None:
-        """The first measurement counts until there is a second: it may hold a capture."""
+        """The first measurement of an amount is left out: it holds a capture, or what a CPU makes
+        on first use, and would give up for many calls what can be held."""
         with self._lock:
             for stage, milliseconds in stages.items():
                 key = (stage, canvas, work[stage])
+                if key not in self._met:
+                    self._met.add(key)
+                    continue
                 self._fade(key, milliseconds)
-                if key not in self._seen or key in self._first:
-                    self._first ^= {key}
-                    self._seen[key] = milliseconds
-                else:
-                    off = abs(milliseconds - self._seen[key])
-                    self._scatter[key] = KEEP * self._scatter.get(key, 0.0) + (1 - KEEP) * off
-                    self._seen[key] = KEEP * self._seen[key] + (1 - KEEP) * milliseconds
+                mean = self._seen.setdefault(key, milliseconds)
+                off = abs(milliseconds - mean)
+                self._scatter[key] = KEEP * self._scatter.get(key, 0.0) + (1 - KEEP) * off
+                self._seen[key] = KEEP * mean + (1 - KEEP) * milliseconds
 
     def _fade(self, measured: tuple[str, Canvas, int], milliseconds: float) -> None:
         """What the stage costs at other amounts and sizes draws near to what this one foretells: a
