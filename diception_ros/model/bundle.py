@@ -37,6 +37,7 @@ REFINE = frozenset({"edges", "regions", "gain"})
 AUTOENCODERS = {"AutoencoderKL": AutoencoderKL, "AutoencoderTiny": AutoencoderTiny}
 SHARD_SIZE = "15MB"
 KEPT = ("_class_name", "_diffusers_version")
+GAUSSIAN = "positional_encoding_gaussian_matrix"
 FILES = (
     "bundle.yaml",
     "transformer/config.json",
@@ -109,12 +110,15 @@ def read_bundle_info(bundle: str | Path) -> BundleInfo:
             f"{bundle} is not a bundle: missing {', '.join(missing)}; make one with "
             "'diception convert' or use the embedded one"
         )
-    values = yaml.safe_load((bundle / "bundle.yaml").read_text())
     try:
+        values = yaml.safe_load((bundle / "bundle.yaml").read_text())
+        if not isinstance(values, dict) or not {"name", "canvas"} <= set(values):
+            raise ValueError(f"expected a name, a canvas and more, found {str(values)[:60]}")
         values["canvas"] = tuple(values["canvas"])
         return BundleInfo(**values)
-    except (TypeError, KeyError, ValueError) as error:
-        raise ValueError(f"{bundle / 'bundle.yaml'}: {error}") from error
+    except (TypeError, ValueError, yaml.YAMLError) as error:
+        cause = " ".join(str(error).split())
+        raise ValueError(f"{bundle / 'bundle.yaml'}: {cause}") from error
 
 
 def read_parts(bundle: Path, dtype: torch.dtype) -> dict[str, Any]:
@@ -123,6 +127,7 @@ def read_parts(bundle: Path, dtype: torch.dtype) -> dict[str, Any]:
     point_state = read_safetensors(bundle / "point_embedder.safetensors")
     points = PointEmbedder.from_state(point_state)
     load_strict(points, point_state, "point_embedder.safetensors", dtype)
+    points.positional_encoding_gaussian_matrix = point_state[GAUSSIAN].float()
     return {
         "transformer": read_module(bundle / "transformer", SD3Transformer2DModel, dtype),
         "vae": read_module(bundle / "vae", autoencoder_class(bundle / "vae"), dtype),
@@ -173,9 +178,8 @@ def _drop_unknown(path: Path, kind: type) -> None:
 
 def save_points(state: Mapping[str, torch.Tensor], path: Path, dtype: torch.dtype) -> None:
     """point_embedder.safetensors; the Gaussian matrix keeps its own precision."""
-    exact = "positional_encoding_gaussian_matrix"
     tensors = {
-        name: (tensor if name == exact else tensor.to(dtype)).cpu().contiguous()
+        name: (tensor if name == GAUSSIAN else tensor.to(dtype)).cpu().contiguous()
         for name, tensor in state.items()
     }
     save_file(tensors, path / "point_embedder.safetensors")

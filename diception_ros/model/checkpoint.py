@@ -30,8 +30,12 @@ def read_weights(path: Path, stem: str = WEIGHTS) -> dict[str, torch.Tensor]:
     index = path / f"{stem}.safetensors.index.json"
     if not index.is_file():
         return read_safetensors(path / f"{stem}.safetensors")
+    try:
+        shards = set(json.loads(index.read_text())["weight_map"].values())
+    except (KeyError, ValueError) as error:
+        raise ValueError(f"{index} is damaged or no index of shards: {error}") from error
     state: dict[str, torch.Tensor] = {}
-    for shard in sorted(set(json.loads(index.read_text())["weight_map"].values())):
+    for shard in sorted(shards):
         state.update(read_safetensors(path / shard))
     return state
 

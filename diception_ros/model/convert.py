@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from zipfile import is_zipfile
 
 import torch
 from diffusers import SD3Transformer2DModel
@@ -125,9 +126,14 @@ def read_checkpoint(path: Path) -> Mapping[str, Any]:
     """The authors' dict, read without running any code of the file (weights_only)."""
     if not path.is_file():
         raise ValueError(f"{path} is missing")
+    if not is_zipfile(path):
+        raise ValueError(
+            f"{path} is damaged or no checkpoint: expected the zip archive that torch.save writes, "
+            f"found {path.stat().st_size} bytes of something else; download it again"
+        )
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+    except (pickle.UnpicklingError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
         raise ValueError(f"{path} is not a checkpoint of plain tensors: {reason}") from error
     found = set(checkpoint) if isinstance(checkpoint, dict) else set()

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 
@@ -61,15 +61,19 @@ class PromptBank:
 
     @classmethod
     def load(cls, path: Path, dtype: torch.dtype | None = None) -> PromptBank:
-        """The bank of a file; dtype None keeps the file's own."""
-        with safe_open(path, framework="pt") as file:
-            names = (file.metadata() or {}).get("prompts")
-            if names is None or set(file.keys()) != {"embeds", "pooled"}:
-                raise ValueError(
-                    f"{path}: expected the tensors embeds and pooled and a 'prompts' list in the "
-                    f"metadata, found {sorted(file.keys())}"
-                )
-            embeds, pooled = file.get_tensor("embeds"), file.get_tensor("pooled")
+        """The bank of a file; dtype None keeps the file's own. ValueError if it is damaged."""
+        try:
+            with safe_open(path, framework="pt") as file:
+                names = (file.metadata() or {}).get("prompts")
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        except SafetensorError as error:
+            raise ValueError(f"{path} is damaged or not a safetensors file: {error}") from error
+        if names is None or set(tensors) != {"embeds", "pooled"}:
+            raise ValueError(
+                f"{path}: expected the tensors embeds and pooled and a 'prompts' list in the "
+                f"metadata, found {sorted(tensors)}"
+            )
+        embeds, pooled = tensors["embeds"], tensors["pooled"]
         return cls(
             json.loads(names), embeds.to(dtype or embeds.dtype), pooled.to(dtype or pooled.dtype)
         )

@@ -43,6 +43,22 @@ def test_half_precision_bundle_loads_in_any_dtype(tmp_path):
         assert 0 <= image.min() <= image.max() <= 1
 
 
+def test_points_are_exact_however_coarse_the_weights_are(bundle):
+    """bfloat16 knows 385 places between 0 and 1, an image 1280 columns."""
+    fine, coarse = (Diception.load(bundle, dtype=kind) for kind in (torch.float32, torch.bfloat16))
+    points, labels = torch.zeros(1280, 5, 2), torch.ones(1280, 5, dtype=torch.long)
+    points[..., 1] = (torch.arange(1280) / 1280)[:, None]
+    expected, found = (one.point_tokens(points, labels, 1280)[:, 0] for one in (fine, coarse))
+    assert len(found.unique(dim=0)) == 1280
+    torch.testing.assert_close(found.float(), expected, atol=0.03, rtol=0)
+    save_bundle(coarse, bundle.with_name("again"))
+    again = Diception.load(bundle.with_name("again")).point_embedder
+    assert torch.equal(
+        again.positional_encoding_gaussian_matrix,
+        fine.point_embedder.positional_encoding_gaussian_matrix,
+    )
+
+
 def test_shards_are_read_back(tmp_path, monkeypatch):
     monkeypatch.setattr("diception_ros.model.bundle.SHARD_SIZE", "100KB")
     model = make_random_model()
@@ -112,6 +128,33 @@ def test_damaged_weights_are_named(bundle):
     path.write_bytes(path.read_bytes()[:1000])
     with pytest.raises(ValueError, match="damaged or not a safetensors file"):
         Diception.load(bundle)
+
+
+def test_a_damaged_bank_is_named(bundle):
+    (bundle / "prompts.safetensors").write_bytes(b"version https://git-lfs.github.com/spec/v1")
+    with pytest.raises(ValueError, match=r"prompts\.safetensors is damaged or not a safetensors"):
+        Diception.load(bundle)
+
+
+@pytest.mark.parametrize("text", ["{", '{"metadata": {}}'])
+def test_a_damaged_index_is_named(bundle, text):
+    (bundle / "transformer" / f"{WEIGHTS}.index.json").write_text(text)
+    with pytest.raises(ValueError, match=r"index\.json is damaged or no index of shards"):
+        Diception.load(bundle)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("name: [a\ncanvas:", "while parsing a flow sequence"),
+        ("", "expected a name, a canvas and more, found None"),
+    ],
+)
+def test_a_card_that_is_none_is_named(bundle, text, message):
+    (bundle / "bundle.yaml").write_text(text)
+    with pytest.raises(ValueError, match=f"bundle.yaml: {message}") as raised:
+        read_bundle_info(bundle)
+    assert "\n" not in str(raised.value)
 
 
 def test_bank_without_the_empty_prompt_is_refused(bundle):

@@ -137,6 +137,14 @@ def test_transformer_keys_are_strict(sources, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("share", [0.0, 0.9])
+def test_a_checkpoint_that_is_none_is_named(sources, tmp_path, share):
+    whole = sources[1].read_bytes()
+    (tmp_path / "cut.pth").write_bytes(whole[: int(share * len(whole))])
+    with pytest.raises(ValueError, match=r"cut\.pth is damaged or no checkpoint.*download it"):
+        convert(sources[0], tmp_path / "cut.pth", tmp_path / "out", prompts=PROMPTS)
+
+
 class Harmful:
     def __reduce__(self):
         return (print, ("code ran",))
