@@ -122,7 +122,7 @@ def add_ball(picture: Picture) -> None:
     if not roomy(picture):
         return
     height, width = picture.shape[:2]
-    radius = height // 11
+    radius = min(height, width) // 11
     size = 2 * radius + 1
     top, left = height - size - MARGIN, width - size - MARGIN
     colours, inside = ball(radius)

@@ -105,12 +105,13 @@ def test_names_do_not_cover_one_another(written):
     assert said(written) == ["first", "third"]
 
 
-def test_the_ball_shows_a_floor_green_and_a_facing_wall_blue():
-    picture = colorize(Normals(np.tile(np.float32([1, 0, 0]), (H, W, 1))))
-    radius = H // 11
-    row, column = H - 7 - radius, W - 7 - radius
+@pytest.mark.parametrize(("height", "width"), [(H, W), (1300, 170)])
+def test_the_ball_shows_a_floor_green_and_a_facing_wall_blue(height, width):
+    picture = colorize(Normals(np.tile(np.float32([1, 0, 0]), (height, width, 1))))
+    radius = min(height, width) // 11
+    row, column = height - 7 - radius, width - 7 - radius
     np.testing.assert_allclose(picture[row, column], [128, 128, 255], atol=8)
-    top = picture[row - radius + 3, column].astype(int)
+    top = picture[row - radius + 1 + radius // 10, column].astype(int)
     assert top[1] > 230  # its upper side has a floor's normal
 
 
