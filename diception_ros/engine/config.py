@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Literal
 
@@ -36,8 +37,7 @@ class EngineConfig:
     canvas: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
-        kind = self.device.partition(":")[0]
-        if kind not in ("auto", "cpu", "cuda"):
+        if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", self.device):
             raise ValueError(f"device must be auto, cpu, cuda or cuda:N, got '{self.device}'")
         if self.dtype != "auto" and self.dtype not in DTYPES:
             raise ValueError(
