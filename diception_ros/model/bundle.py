@@ -33,7 +33,7 @@ EMBEDDED_BUNDLE = Path(__file__).resolve().parents[1] / "bundles" / "embedded"
 POINT_ORDERS = ("row-col", "col-row")
 PROMPT_KINDS = ("encoded", "random")
 POSITIONS = ("crop", "stretch")
-REFINE = frozenset({"edges", "regions", "gain"})
+REFINE = frozenset({"edges", "regions", "gain", "placed"})
 AUTOENCODERS = {"AutoencoderKL": AutoencoderKL, "AutoencoderTiny": AutoencoderTiny}
 SHARD_SIZE = "15MB"
 KEPT = ("_class_name", "_diffusers_version")
@@ -54,9 +54,9 @@ class BundleInfo:
 
     canvas: (height, width) in pixels the network runs at. point_order: the axis order of point
     coordinates, "row-col" or "col-row" (the published code contradicts itself; see the README).
-    defaults: {task: {steps, guidance}}. refine: {task: {edges, regions, gain}}, for a network whose
-    pictures are coarser than images, see tasks.Refinement; none for the official weights. "mask"
-    stands for all masks of tasks that are added.
+    defaults: {task: {steps, guidance}}. refine: {task: {edges, regions, gain, placed}}, for a
+    network whose pictures are coarser than images, see tasks.Refinement; none for the official
+    weights. "mask" stands for all masks of tasks that are added.
     positions: at another canvas the network's codes are the middle of a grid ("crop", as SD3's), or
     those of `canvas` stretched over it ("stretch").
     prompts: "encoded" by text encoders, or "random": fixed vectors without a meaning of their own.
@@ -90,8 +90,8 @@ class BundleInfo:
             known, least = set(values) <= REFINE, min(values.values(), default=0)
             if not known or least < 0 or values.get("edges", 0) % 1 or not values.get("gain", 1):
                 raise ValueError(
-                    f"refine of '{task}': expected edges (a whole number), regions and a gain over "
-                    f"0, none negative, got {values}"
+                    f"refine of '{task}': expected edges (a whole number), regions, placed and a "
+                    f"gain over 0, none negative, got {values}"
                 )
 
     def steps(self, task: str, fallback: int) -> int:

@@ -30,6 +30,7 @@ BRIGHT = 0.4
 
 Labels = npt.NDArray[np.int32]
 Pixels = npt.NDArray[np.uint8]
+Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,15 @@ def random_colours(count: int, rng: np.random.Generator) -> Float:
         gaps = np.linalg.norm(draws[:, None] - colours[None, :row], axis=-1).min(axis=1)
         colours[row] = draws[gaps.argmax()]
     return colours
+
+
+def placed_colours(columns: Floats, rows: Floats, shares: Floats) -> list[Floats]:
+    """Red, green and blue (N,) of instances by where they are and how large, for networks of one
+    step: the mean of random colours would be grey. Red grows with the centroid's column and green
+    with its row, both in 0..1, blue with the square root of the share of the image, each from 0.2
+    to 1."""
+    sizes = np.minimum(1.6 * np.sqrt(shares), 1)
+    return [np.asarray(0.2 + 0.8 * value) for value in (columns, rows, sizes)]
 
 
 def noise_level(pixels: Pixels, smooth: Pixels) -> float:

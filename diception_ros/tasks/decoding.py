@@ -19,9 +19,10 @@ def refinement(card: Mapping[str, Mapping[str, float]], task: Task) -> Refinemen
     a user's or an adapter's masks, under "mask". ValueError for regions of a task that has none."""
     values = card.get(task.name, card.get("mask", {}) if task.result is Mask else {})
     edges, regions, gain = values.get("edges", 0), values.get("regions", 0), values.get("gain", 1)
-    if regions and (task.result is not Instances or task.takes_category):
+    placed = values.get("placed", 0)
+    if (regions or placed) and (task.result is not Instances or task.takes_category):
         raise ValueError(f"refine of '{task.name}': regions are for entities, leave them out")
-    return Refinement(int(edges), float(regions), float(gain))
+    return Refinement(int(edges), float(regions), float(gain), float(placed))
 
 
 def decoded(colours: Float, guide: Guide, task: Task) -> Result:
@@ -29,7 +30,7 @@ def decoded(colours: Float, guide: Guide, task: Task) -> Result:
     `refine` and options."""
     shown = refined(colours, guide, task.refine)
     if task.refine.regions:
-        return find_instances(shown, guide, task.refine.regions)
+        return find_instances(shown, guide, task.refine.regions, task.refine.placed)
     return task.decode(shown, **task.options)
 
 

@@ -1,21 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
 """Regions of a picture joined into the instances that explain it best.
 
-What is explained: colours as one each per instance, and borders, which are cheap where the image
-has an edge. That is the piecewise constant functional of Mumford and Shah (1989), made smaller by
-joining two regions at a time, the best first (Koepfler, Lopez and Morel 1994).
+What is explained: colours as one each per instance, which may be due to its place and size, and
+borders, which are cheap where the image has an edge. That is the piecewise constant functional of
+Mumford and Shah (1989), made smaller by joining two regions at a time, the best first (Koepfler,
+Lopez and Morel 1994).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
-from diception_ros.tasks.colours import Labels
+from diception_ros.tasks.colours import Floats, Labels, placed_colours
 from diception_ros.tasks.types import Float
 
 BORDER = 0.4
@@ -29,7 +31,6 @@ DARK = 0.1
 """Brightest channel of a region's mean under which it is background."""
 
 Rows = npt.NDArray[np.intp]
-Floats = npt.NDArray[np.float64]
 NEVER = -np.inf
 WAYS: tuple[tuple[Any, Any], ...] = (
     (np.s_[:, 1:], np.s_[:, :-1]),
@@ -39,13 +40,16 @@ WAYS: tuple[tuple[Any, Any], ...] = (
 
 
 class Segments:
-    """Regions that are being joined. sums (N, 5): their colour_moments. borders (N, N): cost of the
-    border between two; ground (N,): with the background. gains (N, N): what all costs less when two
-    are one, in the row of the one that changed last."""
+    """Regions that are being joined. sums (N, 7): their moments. borders (N, N): cost of the
+    border between two; ground (N,): with the background. placed, pixels: see unexplained. gains
+    (N, N): what all costs less when two are one, in the row of the one that changed last."""
 
-    def __init__(self, sums: Floats, borders: Floats, ground: Floats) -> None:
+    def __init__(
+        self, sums: Floats, borders: Floats, ground: Floats, placed: float, pixels: int
+    ) -> None:
         self.sums, self.borders, self.ground, self.count = sums, borders, ground, len(sums)
-        self.costs = spread(sums)
+        self._cost = partial(unexplained, placed=placed, pixels=pixels)
+        self.costs = self._cost(sums)
         self.owner = np.arange(self.count)
         self.gains = np.full(borders.shape, NEVER)
         pairs = np.nonzero(np.triu(borders))
@@ -62,9 +66,11 @@ class Segments:
 
     def _join(self, first: int, second: int) -> None:
         self.owner[second] = first
+        # What they cost as one, from what that gains: half of all computing of costs.
+        self.costs[first] += self.costs[second] + self.borders[first, second]
+        self.costs[first] -= self.gains[first, second]
         self.sums[first] += self.sums[second]
         self.ground[first] += self.ground[second]
-        self.costs[first] = spread(self.sums[first])
         self.borders[first] += self.borders[second]
         self.borders[first, first] = 0
         self.borders[:, first] = self.borders[first]
@@ -79,7 +85,7 @@ class Segments:
         self.partner[stale] = self.gains[stale].argmax(axis=1)
 
     def _gained(self, first: int | Rows, beside: Rows) -> Floats:
-        together = spread(self.sums[first] + self.sums[beside])
+        together = self._cost(self.sums[first] + self.sums[beside])
         return np.asarray(
             self.costs[first] + self.costs[beside] - together + self.borders[first, beside]
         )
@@ -99,31 +105,54 @@ class Segments:
 
 
 def dark(sums: Floats) -> npt.NDArray[np.bool_]:
-    """Which of sums (N, 5) are of background."""
+    """Which of sums (N, 5 or more) are of background."""
     found: npt.NDArray[np.bool_] = sums[:, 1:4].max(axis=1) < DARK * sums[:, 0]
     return found
 
 
 def spread(sums: Floats) -> Floats:
-    """Of sums (N, 5) or (5,): the sum of squared distances of the colours from their mean."""
-    count, red, green, blue, squares = sums.T
+    """Of sums (N, 5 or more) or of one: the sum of squared distances of the colours from their
+    mean."""
+    count, red, green, blue, squares = sums.T[:5]
     found: Floats = squares - (red * red + green * green + blue * blue) / count
     return found
 
 
-def join_regions(regions: Labels, colours: Float, image: Float) -> Labels:
+def unexplained(sums: Floats, placed: float, pixels: int) -> Floats:
+    """Of moments (N, 7) or (7,): their spread and, with the weight `placed`, the squared distances
+    of their means from the colours that instances there and of that size have in so many pixels."""
+    found = spread(sums)
+    if placed:
+        count, *shown, _, columns, rows = sums.T
+        due = placed_colours(columns / count, rows / count, count / pixels)
+        for total, colour in zip(shown, due, strict=True):
+            off = total - count * colour
+            found += placed * off * off / count
+    return found
+
+
+def join_regions(regions: Labels, colours: Float, image: Float, placed: float = 0.0) -> Labels:
     """Regions (h, w), numbered from 0, of colours and image (h, w, 3) in [0, 1] -> instances (h, w)
-    from 1, the largest first, and 0 where nobody is. Time grows with the square of the regions'
-    number."""
-    sums, borders = colour_moments(regions, colours), border_costs(regions, image)
+    from 1, the largest first, and 0 where nobody is. placed: see unexplained; 0 for colours that
+    say nothing of the place. Time grows with the square of the regions' number."""
+    sums, borders = moments(regions, colours), border_costs(regions, image)
     numbers, nobody = np.zeros(len(sums), np.int32), dark(sums)
     if not nobody.all():
         some, ground = np.flatnonzero(~nobody), borders[:, nobody].sum(axis=1)
-        segments = Segments(sums[some], borders[np.ix_(some, some)], ground[some])
+        among = borders[np.ix_(some, some)]
+        segments = Segments(sums[some], among, ground[some], placed, regions.size)
         while segments.join_best():
             pass
         numbers[some] = segments.numbered()
     return numbers[regions]
+
+
+def moments(labels: Labels, colours: Float) -> Floats:
+    """Of every label (N, 7): its colour_moments, columns and rows, these in 0..1 of the picture."""
+    height, width = labels.shape
+    rows, columns = np.divmod(np.arange(labels.size), width)
+    places = [np.bincount(labels.ravel(), at) for at in (columns / width, rows / height)]
+    return np.column_stack([colour_moments(labels, colours), *places])
 
 
 def colour_moments(labels: Labels, colours: Float) -> Floats:

@@ -9,11 +9,10 @@ import warnings
 import numpy as np
 from skimage.segmentation import felzenszwalb
 
-from diception_ros.tasks.colours import Labels
+from diception_ros.tasks.colours import Floats, Labels
 from diception_ros.tasks.edges import Guide, shrunk
 from diception_ros.tasks.measure import Ids, describe, sharpen
 from diception_ros.tasks.merging import (
-    Floats,
     border_sums,
     colour_moments,
     join_regions,
@@ -38,11 +37,12 @@ SPREAD = np.array([0.7548776662466927, 0.5698402909980532])
 TINY = 1e-12
 
 
-def find_instances(colours: Float, guide: Guide, scale: float) -> Instances:
+def find_instances(colours: Float, guide: Guide, scale: float, placed: float = 0.0) -> Instances:
     """Colours (H, W, 3) in [0, 1] for the guide's image -> instances, the largest first. scale: of
-    the regions that they are joined from, larger for larger ones. score: `contrast`."""
+    the regions that they are joined from, larger for larger ones. placed: what it counts in
+    joining them that a colour is due to place and size. score: `contrast`."""
     small = np.asarray(shrunk(colours), np.float32)
-    instances = join_regions(cut(small, guide.small, scale), small, guide.small)
+    instances = join_regions(cut(small, guide.small, scale), small, guide.small, placed)
     ids = enlarged(instances, guide)
     return Instances(ids, describe(ids, instances, contrast(instances, small)))
 

@@ -137,18 +137,20 @@ class Refinement:
     """What is done to one task's pictures as they are decoded, see tasks.decoding. edges: radius
     of a guided filter, in pixels of an image of 128 on its shorter side; for masks. regions: scale
     of the regions that entities are joined from, larger for larger ones. 0 is off. gain: factor of
-    all colours, for a network whose small marks are faint. ValueError for less than 0, and for no
-    gain at all."""
+    all colours, for a network whose small marks are faint. placed: what it counts in joining them
+    that a colour is due to place and size, for a network that was taught so. ValueError for less
+    than 0, and for no gain at all."""
 
     edges: int = 0
     regions: float = 0.0
     gain: float = 1.0
+    placed: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.edges < 0 or self.regions < 0 or self.gain <= 0:
+        if min(self.edges, self.regions, self.placed) < 0 or self.gain <= 0:
             raise ValueError(
-                "expected edges and regions of at least 0 and a gain over it, found edges "
-                f"{self.edges}, regions {self.regions} and gain {self.gain}"
+                "expected edges, regions and placed of at least 0 and a gain over it, found edges "
+                f"{self.edges}, regions {self.regions}, placed {self.placed} and gain {self.gain}"
             )
 
 

@@ -26,6 +26,7 @@ from diception_ros.tasks import (
     disparity_from_depth,
     farthest_disparity,
 )
+from diception_ros.tasks.colours import placed_colours
 from diception_ros.training.scenes import CATEGORIES, Frame
 
 Float = npt.NDArray[np.float32]
@@ -157,17 +158,14 @@ def people(frame: Frame) -> list[tuple[Keypoints, list[tuple[int, int]]]]:
 
 
 def entity_colours(instances: npt.NDArray[np.uint16]) -> Float:
-    """Each instance one colour, background black: red grows with the centroid's column, green with
-    its row, blue with the square root of the area, each from 0.2 to 1.
-    """
+    """Each instance the colour of its place and size (`placed_colours`), background black."""
     height, width = instances.shape
     counts = np.bincount(instances.ravel())
     rows, columns = np.mgrid[0:height, 0:width]
     total = np.maximum(counts, 1)
     row = np.bincount(instances.ravel(), weights=rows.ravel()) / total / height
     column = np.bincount(instances.ravel(), weights=columns.ravel()) / total / width
-    size = np.minimum(1.6 * np.sqrt(counts / instances.size), 1)
-    palette = 0.2 + 0.8 * np.stack([column, row, size], axis=1)
+    palette = np.stack(placed_colours(column, row, counts / instances.size), axis=1)
     palette[counts < least_area(instances.size)] = 0
     palette[0] = 0
     return palette.astype(np.float32)[instances]

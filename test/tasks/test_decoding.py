@@ -20,9 +20,10 @@ def test_off_means_untouched() -> None:
 
 
 def test_a_bundles_card_says_how_each_task_is_refined() -> None:
-    card = {"point": {"edges": 3}, "entity": {"regions": 60.0, "edges": 2.0}, "mask": {"edges": 1}}
+    entity = {"regions": 60.0, "edges": 2.0, "placed": 0.1}
+    card = {"point": {"edges": 3}, "entity": entity, "mask": {"edges": 1}}
     assert refinement(card, TASKS["point"]) == Refinement(edges=3)
-    assert refinement(card, TASKS["entity"]) == Refinement(2, 60.0)
+    assert refinement(card, TASKS["entity"]) == Refinement(2, 60.0, placed=0.1)
     assert refinement({"pose": {"gain": 1.6}}, TASKS["pose"]) == Refinement(gain=1.6)
     assert refinement(card, TASKS["depth"]) == Refinement()
     added = make_task({"name": "handle", "prompt": "[[image2handle]]", "kind": "mask"})
@@ -30,10 +31,11 @@ def test_a_bundles_card_says_how_each_task_is_refined() -> None:
     assert refinement({}, added) == Refinement()
 
 
+@pytest.mark.parametrize("name", ["regions", "placed"])
 @pytest.mark.parametrize("task", ["depth", "semantic", "point", "pose"])
-def test_regions_of_what_is_no_entity_are_refused(task: str) -> None:
+def test_regions_of_what_is_no_entity_are_refused(task: str, name: str) -> None:
     with pytest.raises(ValueError, match=f"refine of '{task}': regions are for entities"):
-        refinement({task: {"regions": 20.0}}, TASKS[task])
+        refinement({task: {name: 20.0}}, TASKS[task])
 
 
 def test_faint_disks_are_found_where_the_card_gives_them_gain() -> None:
@@ -47,7 +49,9 @@ def test_faint_disks_are_found_where_the_card_gives_them_gain() -> None:
     assert refined(np.ones_like(faint), guide, Refinement(gain=1.6)).max() == 1
 
 
-@pytest.mark.parametrize("values", [{"edges": -1}, {"regions": -0.5}, {"gain": 0.0}])
+@pytest.mark.parametrize(
+    "values", [{"edges": -1}, {"regions": -0.5}, {"gain": 0.0}, {"placed": -0.1}]
+)
 def test_what_is_no_refinement_is_refused(values: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="and a gain over it, found edges"):
         Refinement(**values)
