@@ -13,7 +13,7 @@ import itertools
 import json
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -105,9 +105,10 @@ class Camera(Node):
             self.spinner.spin_once(timeout_sec=min(left, 0.1))
         return done()
 
-    def answers(self, stamp: int, seconds: float) -> bool:
-        """Whether the image of that stamp is answered within the time."""
-        return self.wait(lambda: stamp in self.answered, seconds)
+    def answer(self, stamps: Collection[int], seconds: float) -> int | None:
+        """The stamp of the image that is answered within the time, of several."""
+        self.wait(lambda: not self.answered.isdisjoint(stamps), seconds)
+        return next((stamp for stamp in stamps if stamp in self.answered), None)
 
     def listeners_are_there(self, recorded: bool) -> bool:
         """Whether the node takes images, and where it is recorded, the recorder hears it."""
@@ -139,14 +140,16 @@ def _show_until_answered(
     camera: Camera, frame: View, retry: float, patience: float
 ) -> tuple[int, float]:
     """The stamp that was answered and how long that took. Shown again every `retry` seconds: the
-    node listens with best effort, as one does to sensors, so an image may be lost on the way.
+    node listens with best effort, as one does to sensors, so an image may be lost on the way; a
+    slow node's answer may be to an earlier one.
     """
+    shown: dict[int, float] = {}
     end = time.monotonic() + patience
     while (left := end - time.monotonic()) > 0:
         began = time.monotonic()
-        stamp = camera.show(frame)
-        if camera.answers(stamp, min(retry, left)):
-            return stamp, time.monotonic() - began
+        shown[camera.show(frame)] = began
+        if (stamp := camera.answer(shown, min(retry, left))) is not None:
+            return stamp, time.monotonic() - shown[stamp]
     raise TimeoutError(f"no {camera.topics.frame_report} for an image within {patience:g} s")
 
 

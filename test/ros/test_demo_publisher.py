@@ -6,6 +6,8 @@ import json
 import numpy as np
 import pytest
 import rclpy
+from diception_ros.msg import FrameReport
+from sensor_msgs.msg import Image
 
 from diception_ros.ros import demo_publisher
 from diception_ros.ros.demo_publisher import (
@@ -77,11 +79,28 @@ def test_nobody_answers(camera):
 
 
 def test_every_frame_is_shown_once_when_all_are_answered(camera, monkeypatch):
-    monkeypatch.setattr(Camera, "answers", lambda self, stamp, seconds: True)
+    monkeypatch.setattr(Camera, "answer", lambda self, stamps, seconds: next(iter(stamps)))
     events = []
     report = lambda **event: events.append((event["phase"], event["frame"]))  # noqa: E731
     play_paced(camera, [view(), view()], deadline=1.0, patience=1.0, report=report)
     assert events == [("paced", 0), ("paced", 1)]
+
+
+def test_an_answer_that_comes_after_the_next_showing_counts(camera, monkeypatch):
+    monkeypatch.setattr(demo_publisher, "FIRST_RETRY", 0.2)
+    reports = camera.create_publisher(FrameReport, camera.topics.frame_report, 10)
+    waiting, events = [], []
+
+    def answer() -> None:
+        """The oldest; what came while that was in hand is left out."""
+        if waiting:
+            reports.publish(FrameReport(header=waiting[0].header))
+            waiting.clear()
+
+    camera.create_subscription(Image, camera.topics.image, waiting.append, 10)
+    camera.create_timer(0.9, answer)
+    play_paced(camera, [view()], 5.0, 5.0, lambda **event: events.append(event["stamp"]))
+    assert set(events) < camera.answered
 
 
 def test_at_a_fixed_rate_only_the_moving_camera_is_shown(camera):
