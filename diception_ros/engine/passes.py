@@ -21,7 +21,8 @@ from diception_ros.model.lora import Adapter
 
 Image = npt.NDArray[np.uint8]
 STREAMS = 64
-"""Latents kept for temporal starts; the oldest are forgotten."""
+"""Latents kept for temporal starts, and calls for which all are: cameras may take turns, each with
+more requests than that. Beyond both the oldest are forgotten."""
 PROMPTS = 32
 """Prompts kept on the device; the oldest are forgotten."""
 
@@ -35,7 +36,8 @@ class Passes:
         self._noise: dict[tuple[Canvas, int], torch.Tensor] = {}
         self._prompts: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
         self._pointless: torch.Tensor | None = None
-        self._before: OrderedDict[Hashable, torch.Tensor] = OrderedDict()
+        self._before: OrderedDict[Hashable, tuple[int, torch.Tensor]] = OrderedDict()
+        self._calls = 0
 
     def generate(
         self,
@@ -110,7 +112,7 @@ class Passes:
             before = self._before.get(_key(job, canvas)) if temporal and not job.sample else None
             if before is not None:
                 sigma = 1.0 - temporal
-                start = temporal * before + sigma * start
+                start = temporal * before[1] + sigma * start
                 asked = replace(asked, sigmas=tuple(sigma * value for value in asked.sigmas))
             starts.append(start)
             settings.append(asked)
@@ -122,13 +124,17 @@ class Passes:
         if not temporal:
             self._before.clear()
             return
+        self._calls += 1
         for row, job in enumerate(jobs):
             if job.stream is not None and not job.sample:
                 key = _key(job, canvas)
-                self._before[key] = latents[row : row + 1].clone()
+                self._before[key] = self._calls, latents[row : row + 1].clone()
                 self._before.move_to_end(key)
         while len(self._before) > STREAMS:
-            self._before.popitem(last=False)
+            key, (call, _) = next(iter(self._before.items()))
+            if call > self._calls - STREAMS:
+                break
+            del self._before[key]
 
     def _conditions(
         self, images: Sequence[Image], jobs: Sequence[Job], canvas: Canvas

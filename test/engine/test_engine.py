@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from diception_ros.engine import Engine, EngineConfig, Options, network, stages
+from diception_ros.engine.passes import STREAMS
 from diception_ros.imaging import Canvas
 from diception_ros.model import Diception, make_random_bundle
 from diception_ros.tasks import (
@@ -269,6 +270,7 @@ def test_images_that_are_not_rgb_are_refused(engine, image):
     ("values", "message"),
     [
         ({"device": "tpu"}, "device must be auto, cpu, cuda"),
+        ({"device": "cuda:first"}, "device must be auto, cpu, cuda"),
         ({"dtype": "int8"}, "dtype must be auto or one of"),
         ({"max_batch": 0}, "max_batch must be at least 1"),
         ({"threads": 0}, "threads must be at least 1"),
@@ -353,6 +355,23 @@ def test_a_temporal_start_takes_the_stream_s_own_latents(bundle):
     assert np.abs(second - plain).max() > 1e-4
     np.testing.assert_array_equal(see(photo(48, 80), "right"), plain)
     np.testing.assert_array_equal(see(photo(48, 80), ("left", "afresh")), plain)
+
+
+def test_a_temporal_start_is_for_every_request_however_many(bundle):
+    """And what is asked no more, as a click of long ago, is forgotten."""
+    engine, options = Engine.load(bundle, CPU), Options(temporal=0.6)
+    many = [Request("point", points=((float(x), 5.0),)) for x in range(STREAMS + 6)]
+
+    def see(requests):
+        outcome = engine.run([photo(48, 80)], [requests], options=options, streams=["left"])
+        return [result.score for result in outcome.results[0]]
+
+    first, second = see(many), see(many)
+    same_as_before = [np.array_equal(a, b) for a, b in zip(first, second, strict=True)]
+    assert not any(same_as_before)
+    for request in many * 2:
+        see([request])
+    assert len(engine._passes._before) == STREAMS
 
 
 def test_a_batch_that_memory_is_too_small_for_is_halved(bundle, monkeypatch, caplog):
