@@ -22,7 +22,7 @@ from diception_ros.engine import (
     task_of,
 )
 from diception_ros.geometry.cloud_filter import load_open3d
-from diception_ros.ros.offer import bundle_path, resolve
+from diception_ros.ros.offer import bundle_path, expanded, resolve
 from diception_ros.ros.outputs import OUTPUTS
 from diception_ros.ros.parameters import NodeParameters, specs
 from diception_ros.tasks import TASKS, Request, Task, load_tasks
@@ -33,6 +33,8 @@ RESERVED = {spec.name.partition(".")[0] for spec in specs(())} | {
 }
 """Names that a task of one's own cannot have: its parameters or topics would collide."""
 Load = Callable[[Callable[[str], None]], Engine]
+ONE_ENGINE = threading.Lock()
+"""Held by whoever loads one or frees it: a GPU with room for one may have none for two."""
 
 
 @dataclass(frozen=True)
@@ -71,11 +73,14 @@ def plan(parameters: NodeParameters) -> Plan:
 
 
 def with_adapters(found: Plan, paths: Sequence[str]) -> Plan:
-    """The plan with these adapters instead of those it has. ValueError for a file that is no
-    adapter or a task whose name is taken."""
+    """The plan with these adapters instead of those it has. ValueError for a file that cannot be
+    read or is no adapter, or a task whose name is taken."""
     tasks, adapters = found.own_tasks, {}
     for path in paths:
-        adapter = Adapter.load(path)
+        try:
+            adapter = Adapter.load(expanded(path))
+        except OSError as error:
+            raise ValueError(f"adapters: {path} cannot be read: {error}") from error
         task = task_of(adapter)
         if task.name in RESERVED or task.name in tasks:
             raise ValueError(f"adapters: {path}: the name '{task.name}' is taken")
@@ -87,7 +92,7 @@ def task_table(parameters: NodeParameters) -> dict[str, Task]:
     """The built-in tasks and those of `task_file`. ValueError with the cause."""
     if not parameters.task_file:
         return dict(TASKS)
-    path = Path(parameters.task_file).expanduser()
+    path = expanded(parameters.task_file)
     if not path.is_file():
         raise ValueError(f"task_file: {path} is missing")
     own = load_tasks(path)
@@ -144,15 +149,16 @@ def loader(parameters: NodeParameters, found: Plan) -> Load:
 
 
 def close_after(end_work: Callable[[], object], engine: Engine) -> None:
-    end_work()
-    engine.close()
+    with ONE_ENGINE:
+        end_work()
+        engine.close()
 
 
 class Loading:
     """One background load. `state` is loading, ready or error; `cause` says what is going on."""
 
     def __init__(self, load: Load, finished: Callable[[], None]) -> None:
-        self.state, self.cause = "loading", "reading the bundle"
+        self.state, self.cause = "loading", "waiting for the engine of before to end"
         self.engine: Engine | None = None
         self._lock = threading.Lock()
         self._abandoned = False
@@ -185,6 +191,13 @@ class Loading:
         return not any(thread.is_alive() for thread in threads)
 
     def _run(self, load: Load) -> None:
+        with ONE_ENGINE:
+            if not self._abandoned:
+                self._try(load)
+        self._finished()
+
+    def _try(self, load: Load) -> None:
+        self.cause = "reading the bundle"
         try:
             engine = load(self._say)
         except Exception as error:  # whatever stops a load is the user's to read, not a trace
@@ -193,7 +206,6 @@ class Loading:
             logger.error(self.cause)
         else:
             self._keep(engine)
-        self._finished()
 
     def _keep(self, engine: Engine) -> None:
         with self._lock:

@@ -88,7 +88,7 @@ class DiceptionNode(LifecycleNode):  # type: ignore[misc]  # rclpy is not typed
             for notes in self._notes.values():
                 notes.complain.clear()
             self._session = Session(self, parameters, found, self._notes, self._find_pose)
-        except ValueError as error:
+        except (OSError, ValueError) as error:
             return self._fail("configure", str(error))
         self._cause = ""
         logger.info(

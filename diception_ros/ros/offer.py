@@ -14,7 +14,15 @@ from diception_ros.tasks import TASKS, Task
 
 def bundle_path(parameters: NodeParameters, embedded: Path) -> Path:
     """The bundle asked for; `~` is expanded."""
-    return Path(parameters.bundle).expanduser() if parameters.bundle else embedded
+    return expanded(parameters.bundle) if parameters.bundle else embedded
+
+
+def expanded(path: str) -> Path:
+    """With `~` expanded. ValueError for the home of a user who does not exist."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise ValueError(f"{path}: {error}") from error
 
 
 def resolve(

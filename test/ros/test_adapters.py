@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -96,6 +97,11 @@ def test_adapters_that_cannot_be_are_refused_with_the_reason(without, model, cra
     ):
         assert reason in without.set(adapters=[crack, str(tmp_path / f"{file}.safetensors")])
         assert without.get("adapters") == [""]
+    for file, reason in (
+        ("~no-user/crack.safetensors", "Could not determine home directory"),
+        ("/proc/self/mem", "cannot be read: "),  # as without the permission
+    ):
+        assert re.search(f"{file}.*{reason}", without.set(adapters=[file]))
     assert without.node.count_publishers(MASK) == 0
 
 

@@ -133,6 +133,36 @@ def test_the_end_waits_for_loads_that_were_given_up(new_node, bundle, monkeypatc
     assert all(load.join(0) for load in loads)
 
 
+def test_no_load_begins_before_the_last_one_is_given_up(new_node, bundle, monkeypatch):
+    """A GPU with room for one engine may have none for two."""
+    begun, alive = threading.Event(), []
+
+    def counted(*given):
+        load = loader(*given)
+
+        def run(progress):
+            alive.append(len(alive))  # how many there were
+            begun.set()
+            time.sleep(0.5)
+            engine = load(progress)
+            close = engine.close
+            engine.close = lambda: (close(), alive.clear())
+            return engine
+
+        return run
+
+    monkeypatch.setattr("diception_ros.ros.session.loader", counted)
+    node = new_node(bundle=str(bundle), device="cpu")
+    for _ in range(3):
+        assert node.trigger_configure() == TransitionCallbackReturn.SUCCESS
+        assert begun.wait(60)
+        assert node.trigger_cleanup() == TransitionCallbackReturn.SUCCESS
+    assert node.trigger_configure() == TransitionCallbackReturn.SUCCESS
+    loading = node._session.loading
+    assert loading.join(60)
+    assert (loading.state, alive) == ("ready", [0])
+
+
 @pytest.fixture
 def busy(new_node, bundle, image_of, picture, info):
     """A node that has much to do for each frame, and what shows it images until it has answered so
