@@ -66,7 +66,7 @@ class Publishers:
         self._outputs: tuple[Output, ...] = ()
         self._publishers: dict[str, Any] = {}
         self._label_type = _label_info_type()
-        self._labelled: tuple[str, ...] | None = None
+        self._labelled: tuple[tuple[str, ...], float] | None = None
 
     def sync(self, parameters: NodeParameters, tasks: Mapping[str, Task]) -> None:
         """Creates what the parameters offer of these tasks and destroys what they no longer do.
@@ -112,19 +112,21 @@ class Publishers:
             self._send(REPORT, message)
 
     def publish_labels(self, parameters: NodeParameters) -> None:
-        """The latched class list, when it is new. Says once which package is missing."""
-        if "semantic" not in parameters.tasks or self._labelled == parameters.categories:
+        """The latched class list, when it or its threshold is new. Says once which package is
+        missing."""
+        labels = parameters.categories, parameters.filter.instance_score
+        if "semantic" not in parameters.tasks or self._labelled == labels:
             return
-        self._labelled = parameters.categories
+        before, self._labelled = self._labelled, labels
         if LABELS not in self._publishers:
-            logger.warning(
-                "%s is not published because the package vision_msgs is not installed: "
-                "apt install ros-$ROS_DISTRO-vision-msgs",
-                self.name(LABELS),
-            )
+            if before is None:
+                logger.warning(
+                    "%s is not published because the package vision_msgs is not installed: "
+                    "apt install ros-$ROS_DISTRO-vision-msgs",
+                    self.name(LABELS),
+                )
             return
-        header = Header(stamp=self._node.get_clock().now().to_msg())
-        message = label_info(header, parameters.categories, parameters.filter.instance_score)
+        message = label_info(Header(stamp=self._node.get_clock().now().to_msg()), *labels)
         self._publishers[LABELS].publish(native(message))
 
     def _offered(self, parameters: NodeParameters) -> list[Output]:

@@ -3,8 +3,12 @@
 
 from __future__ import annotations
 
+import sys
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
+from rclpy.clock import Clock
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
@@ -14,8 +18,10 @@ from diception_ros.ros.messages import (
     instance_array,
     label_info,
 )
-from diception_ros.ros.native import native
-from diception_ros.tasks import Instance, Instances
+from diception_ros.ros.native import class_of, native
+from diception_ros.ros.parameters import from_values
+from diception_ros.ros.publishers import Publishers
+from diception_ros.tasks import TASKS, Instance, Instances
 
 
 @pytest.mark.parametrize(
@@ -61,6 +67,33 @@ def test_label_info_lists_the_classes_with_the_background():
     classes = [(item.class_id, item.class_name) for item in info.class_map]
     assert classes == [(0, "background"), (1, "cup"), (2, "bed")]
     assert info.threshold == 0.25
+
+
+@pytest.fixture
+def vision_msgs(monkeypatch):
+    """A stand-in: the package is not on PyPI."""
+    module = SimpleNamespace(LabelInfo=SimpleNamespace, VisionClass=SimpleNamespace)
+    monkeypatch.setitem(sys.modules, "vision_msgs", SimpleNamespace(msg=module))
+    monkeypatch.setitem(sys.modules, "vision_msgs.msg", module)
+    class_of.cache_clear()
+    yield
+    class_of.cache_clear()
+
+
+def test_the_class_list_follows_categories_and_threshold(vision_msgs):
+    latched = []
+    node = SimpleNamespace(
+        create_publisher=lambda *_, **__: SimpleNamespace(publish=latched.append),
+        get_clock=lambda: Clock(),
+    )
+    publishers = Publishers(node, lambda topic, cause: None)
+    for score, categories in ((0.0, ["cup"]), (0.5, ["cup"]), (0.5, ["cup"]), (0.5, ["bed"])):
+        values = {"tasks": ["semantic"], "categories": categories, "filter.instance_score": score}
+        parameters = from_values(values)
+        publishers.sync(parameters, TASKS)
+        publishers.publish_labels(parameters)
+    found = [(item.threshold, item.class_map[1].class_name) for item in latched]
+    assert found == [(0.0, "cup"), (0.5, "cup"), (0.5, "bed")]
 
 
 def test_contents_become_messages_whole():
