@@ -61,6 +61,7 @@ class Batch:
         self._engine, self._pipelines = engine, pipelines
         self._in_force, self._failed = in_force, failed
         self._behind = Behind(self._end, self._all_failed, "diception publisher")
+        self._activation = object()  # what a batch starts from is its own: it serves one activation
 
     def handle(self, waiting: Sequence[tuple[str, Incoming]]) -> None:
         """Answers one frame of each of these cameras, or counts why not."""
@@ -89,7 +90,7 @@ class Batch:
     def _begin(self, asked: Mapping[str, Asked], parameters: NodeParameters) -> Begun:
         images = [one.frame.rgb for one in asked.values()]
         requests = [one.requests for one in asked.values()]
-        streams = [(camera, self._pipelines[camera].epoch) for camera in asked]
+        streams = [(self._activation, camera, one.epoch) for camera, one in asked.items()]
         options = Options(temporal=parameters.temporal, deadline_ms=parameters.deadline_ms or None)
         try:
             pending = self._engine.begin(images, requests, parameters.seed, options, streams)

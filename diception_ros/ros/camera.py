@@ -93,6 +93,18 @@ def is_bent(info: Any, image_topic: str) -> bool:
     return any(info.d) and not RECTIFIED.search(image_topic)
 
 
+def misfit(info: Any, width: int, height: int) -> str:
+    """Why positions in images of this size will be wrong: their proportions are not those that the
+    info describes, by more than a pixel of each side. "" where they are."""
+    wide, high = described_size(info)
+    if abs(width * high - height * wide) <= wide + high:
+        return ""
+    return (
+        f"describes images of {wide}x{high}, but they are {width}x{height}, so positions are "
+        "stretched; publish the info of this mode, with its region (roi)"
+    )
+
+
 def intrinsics(info: Any, width: int, height: int) -> Intrinsics:
     """Intrinsics in pixels of an image of this size. P is used, as by depth_image_proc, or K where
     P is empty. ValueError for a zero focal length (an uncalibrated camera)."""

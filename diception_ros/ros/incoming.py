@@ -23,7 +23,7 @@ class Incoming:
 class Prompts:
     """Points (x, y) in pixels of the input image, labels 1 inside, 0 outside. frame_id "" means
     any camera; header: as it came. place: of a click in space, metres in the header's frame, which
-    has its pixel only in a frame (see requests.seen)."""
+    has its pixel only in a frame (see requests.seen). shared: others listen to the topic, too."""
 
     topic: str
     points: tuple[tuple[float, float], ...]
@@ -31,6 +31,7 @@ class Prompts:
     frame_id: str = ""
     header: Any = None
     place: tuple[float, float, float] | None = None
+    shared: bool = False
 
     def meant_for(self, frame_id: str) -> bool:
         return self.frame_id in ("", frame_id)

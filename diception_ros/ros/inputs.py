@@ -7,6 +7,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from geometry_msgs.msg import PointStamped
@@ -155,9 +156,12 @@ class Inputs:
     def _point_prompts(self, message: Any) -> None:
         topic = str(self._node.resolve_topic_name(f"{self._prefix}point_prompts"))
         try:
-            self.prompts = read_prompts(message, topic)
+            prompts = read_prompts(message, topic)
         except ValueError as error:
             self._warn(topic, str(error))
+            return
+        shared = self._node.count_subscribers(topic) > 1
+        self.prompts = prompts and replace(prompts, shared=shared)
 
     def _click(self, message: Any) -> None:
         topic = str(self._node.resolve_topic_name(f"{self._prefix}point_click"))

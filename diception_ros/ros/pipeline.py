@@ -42,11 +42,6 @@ class Pipeline:
         with context.gate.held() as opening:
             self._opening = opening
 
-    @property
-    def epoch(self) -> int:
-        """Of the next frame; see Preparation."""
-        return self._preparation.epoch
-
     def prepare(self, incoming: Incoming, parameters: NodeParameters) -> Asked | None:
         """What to ask about one image; None, and counted why, when nothing is to be asked."""
         return self._preparation.prepare(incoming, parameters)

@@ -13,7 +13,7 @@ import numpy as np
 
 from diception_ros.engine import Engine
 from diception_ros.ros.answers import Frame
-from diception_ros.ros.camera import intrinsics, is_bent, resized, stamp_ns
+from diception_ros.ros.camera import intrinsics, is_bent, misfit, resized, stamp_ns
 from diception_ros.ros.images import to_rgb
 from diception_ros.ros.incoming import Incoming, Prompts
 from diception_ros.ros.outputs import Output, cloud_rate, cloud_tasks, needed_tasks
@@ -79,11 +79,12 @@ class Preparation:
         self._last_stamp = 0
         self._last_format: tuple[object, ...] = ()
         self._lens_named = False
+        self._passed_over: Prompts | None = None
 
     def prepare(self, incoming: Incoming, parameters: NodeParameters) -> Asked | None:
         """What to ask about one image; None, and counted why, when nothing is to be asked."""
         context, clock = self._context, Stages(incoming.received)
-        self._notice_changes(incoming)
+        self._notice_jump(incoming)
         with context.gate.held() as is_open:
             wanted = context.publishers.wanted(parameters) if is_open else []
         if not self._in_time(incoming, parameters):
@@ -122,10 +123,9 @@ class Preparation:
         answered = tuple(dict.fromkeys(item.request.task for item in placed))
         return Asked(frame, answered, tuple(possible), placed, parameters, clock, self.epoch)
 
-    def _notice_changes(self, incoming: Incoming) -> None:
-        """Time that jumps back (a bag in a loop) and a new size, encoding or frame id."""
-        message, context = incoming.message, self._context
-        stamp = stamp_ns(message.header)
+    def _notice_jump(self, incoming: Incoming) -> None:
+        """Time that jumps back, as of a bag in a loop."""
+        context, stamp = self._context, stamp_ns(incoming.message.header)
         if stamp < self._last_stamp:
             back = (self._last_stamp - stamp) * 1e-9
             context.say(f"{incoming.topic}: time jumped back by {back:.3f} s, starting afresh")
@@ -133,11 +133,15 @@ class Preparation:
             context.inputs.references.clear()
             self.epoch += 1
         self._last_stamp = stamp
+
+    def _notice_format(self, incoming: Incoming, size: tuple[int, int]) -> None:
+        """A new size (width, height), encoding or frame id of a decoded image."""
+        message = incoming.message
         kind = getattr(message, "encoding", None) or message.format
-        size = (getattr(message, "width", 0), getattr(message, "height", 0))
         found = (size, kind, message.header.frame_id)
         if self._last_format and found != self._last_format:
-            context.say(f"{incoming.topic}: images changed from {self._last_format} to {found}")
+            change = f"images changed from {self._last_format} to {found}"
+            self._context.say(f"{incoming.topic}: {change}")
             self.epoch += 1
         self._last_format = found
 
@@ -193,6 +197,7 @@ class Preparation:
         """The decoded image at the published size, with its camera where metres are wanted."""
         rgb = to_rgb(incoming.message, incoming.topic)
         height, width = rgb.shape[:2]
+        self._notice_format(incoming, (width, height))
         size = parameters.output.size(width, height)
         if size != (width, height):
             shrinks = size[0] < width
@@ -216,6 +221,8 @@ class Preparation:
             )
             return frame
         self._check_lens(info, topic)
+        if stretched := misfit(info, *frame.input_size):
+            self._context.hint(inputs.info_topic, stretched)
         height, width = frame.rgb.shape[:2]
         try:
             return replace(
@@ -272,14 +279,20 @@ class Preparation:
 
     def _is_meant(self, prompts: Prompts, frame_id: str) -> bool:
         """Whether the points are for this camera; on its own topic it is a mistake if not. One that
-        serves several cameras says by the frame which of them is meant."""
+        serves several cameras says by the frame which of them is meant, those of other nodes, too:
+        that is no fault, and said once."""
         if prompts.meant_for(frame_id):
             return True
         own = self._context.publishers.name("").removeprefix("~")  # /front/, / of the only camera
-        if own in prompts.topic:
-            self._context.complain(
-                prompts.topic,
-                f"the points are for the frame '{prompts.frame_id}', but the images come in "
-                f"'{frame_id}'",
-            )
+        if own not in prompts.topic or prompts is self._passed_over:
+            return False
+        text = (
+            f"the points are for the frame '{prompts.frame_id}', but the images come in "
+            f"'{frame_id}': give them that frame_id, or none, where this camera is meant"
+        )
+        if prompts.shared:
+            self._passed_over = prompts
+            self._context.say(f"{prompts.topic}: {text}")
+        else:
+            self._context.complain(prompts.topic, text)
         return False

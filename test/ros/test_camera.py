@@ -15,6 +15,7 @@ from diception_ros.ros.camera import (
     Located,
     intrinsics,
     is_bent,
+    misfit,
     resized,
     sibling_topic,
 )
@@ -84,6 +85,16 @@ def test_binning_and_region_are_resolved(info):
     assert found.k[0] == pytest.approx(30.0)
     assert found.k[2] == pytest.approx(15.5 - 8)
     assert intrinsics(info, 16, 8).cx == pytest.approx(found.p[2])
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "fits"),
+    [(8, 4, True), (16, 8, True), (5, 3, True), (8, 6, False), (40, 30, False), (8, 40, False)],
+)
+def test_other_proportions_than_the_described_do_not_fit(info, width, height, fits):
+    info.binning_x = info.binning_y = 2
+    info.roi = RegionOfInterest(x_offset=8, y_offset=4, width=16, height=8)
+    assert (misfit(info, width, height) == "") == fits
 
 
 def test_k_serves_where_p_is_empty(info):

@@ -247,9 +247,8 @@ def test_the_only_faulty_frame_of_a_pass_fails_alone(overlap, late):
         return SimpleNamespace(outcome=lambda: outcome or ended(images))
 
     def pipeline(camera, image):
-        asked = SimpleNamespace(frame=SimpleNamespace(rgb=image), requests=[])
+        asked = SimpleNamespace(frame=SimpleNamespace(rgb=image), requests=[], epoch=0)
         return SimpleNamespace(
-            epoch=0,
             prepare=lambda incoming, parameters: asked,
             finish=lambda asked, results, outcome: finished.append((camera, results)),
         )

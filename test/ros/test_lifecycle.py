@@ -89,6 +89,7 @@ def test_a_transition_that_does_not_fit_is_refused(unconfigured, image_of, pictu
     [
         ({"bundle": "/nowhere"}, "/nowhere is not a bundle: missing bundle.yaml"),
         ({"device": "cuda:7"}, "device 'cuda:7' was asked for"),
+        ({"bundle": "~no-user/bundle"}, "~no-user/bundle: Could not determine home directory"),
     ],
 )
 def test_what_cannot_be_is_a_failed_configure_with_its_cause(unconfigured, values, text):
@@ -135,6 +136,11 @@ def test_compressed_images_are_taken(unconfigured, picture):
     data = cv2.imencode(".jpg", picture)[1].tobytes()
     message = CompressedImage(format="bgr8; jpeg compressed bgr8", data=data)
     assert peer.ask(message, DISPARITY)
+    # Their size is known only once they are decoded.
+    message.data = cv2.imencode(".jpg", cv2.resize(picture, (48, 40)))[1].tobytes()
+    topic = next(iter(DISPARITY))
+    peer.ask(message, DISPARITY, until=lambda answers: answers[topic].width == 48)
+    assert peer.log.having("images changed from ((32, 24), ", " to ((48, 40), ")
 
 
 @pytest.mark.parametrize(
@@ -213,6 +219,7 @@ def test_a_missing_camera_info_is_named_and_the_rest_goes_on(unconfigured, image
         ({"cloud__decimation": 0}, "parameter cloud.decimation: "),
         ({"min_depth": 60.0}, "min_depth 60 m must be less than max_depth 50 m"),
         ({"task_file": "/nowhere.yaml"}, "task_file: /nowhere.yaml is missing"),
+        ({"task_file": "~no-user/a.yaml"}, "~no-user/a.yaml: Could not determine home"),
     ],
 )
 def test_wrong_values_at_start_fail_the_configure(new_node, bundle, caplog, values, text):
@@ -220,6 +227,17 @@ def test_wrong_values_at_start_fail_the_configure(new_node, bundle, caplog, valu
     logging.getLogger("diception_ros").addHandler(caplog.handler)
     assert node.trigger_configure() == TransitionCallbackReturn.FAILURE
     assert re.search(f"cannot configure: {text}", caplog.text)
+
+
+def test_a_bundle_that_cannot_be_read_fails_the_configure(new_node, bundle, tmp_path, caplog):
+    for file in bundle.iterdir():
+        (tmp_path / file.name).symlink_to(file)
+    (tmp_path / "bundle.yaml").unlink()
+    (tmp_path / "bundle.yaml").symlink_to("/proc/self/mem")  # as without the permission
+    node = new_node(bundle=str(tmp_path), device="cpu")
+    logging.getLogger("diception_ros").addHandler(caplog.handler)
+    assert node.trigger_configure() == TransitionCallbackReturn.FAILURE
+    assert "cannot configure: [Errno 5] Input/output error" in caplog.text
 
 
 def test_without_a_library_that_converts_images_it_fails_the_configure(

@@ -149,6 +149,8 @@ def test_the_resolution_may_change_in_mid_stream(peer, image_of, info):
         assert found.k[0] == pytest.approx(30.0 * width / 32)
         assert found.p[5] == pytest.approx(30.0 * height / 24)
     peer.wait(lambda: peer.log.having("images changed from"))
+    stretched = "describes images of 32x24, but they are 20x40, so positions are stretched"
+    peer.wait(lambda: peer.log.having("/robot/camera/camera_info", stretched))
 
 
 def test_the_frame_id_may_change_in_mid_stream(peer, image_of, picture):
@@ -272,6 +274,28 @@ def test_a_temporal_start_makes_of_a_frame_shown_again_another_answer(peer, imag
             array_of(answers["~/disparity_relative/image"]), plain
         ),
     )
+
+
+def test_a_temporal_start_is_never_of_before_a_deactivation(peer, image_of, picture):
+    assert peer.change("deactivate") and peer.change("activate")  # no change of format yet
+    (topic,) = DISPARITY
+    plain = array_of(peer.ask(image_of(picture), DISPARITY)[topic])
+    assert peer.set(temporal=0.6) == ""
+    peer.hear(topic, Image)
+    answers = peer.received[topic]
+
+    def differs():
+        peer.show(image_of(picture))
+        return answers and np.abs(array_of(answers[-1]) - plain).max() > 1e-4
+
+    peer.wait(differs)
+    assert peer.change("deactivate")
+    peer.until_health("inactive")  # what was on its way has come
+    answers.clear()
+    assert peer.change("activate")
+    peer.wait(lambda: peer.show(image_of(picture)) and answers)
+    np.testing.assert_array_equal(array_of(answers[0]), plain)
+    assert peer.set(temporal=0.0) == ""
 
 
 def test_frames_that_overlap_are_answered_alike_and_in_order(peer, image_of, picture, info):

@@ -99,3 +99,22 @@ def test_points_that_cannot_be_asked_are_named_and_cost_nothing_else(
     assert peer.until_health("degraded", text)["dropped: failed"] == failed
     assert peer.received["~/point/mask"] == []
     peer.publish("/robot/point_prompts", PointPrompts())
+
+
+def test_points_for_another_node_on_the_same_topic_are_no_fault(peer, image_of, picture):
+    """Two nodes of one camera each: whose frame it is not says so once, and stays ready."""
+    peer.wait(lambda: peer.show(image_of(picture)) and peer.health()[0] == "ready")
+    peer.hear("/robot/point_prompts", PointPrompts)  # as the other node does
+    peer.hear("~/point/mask", Image)
+    peer.wait(lambda: peer.node.count_subscribers("/robot/point_prompts") == 2)
+    elsewhere = PointPrompts(x=[3.0], y=[3.0])
+    elsewhere.header.frame_id = "other_node"
+    said = ("[INFO]", "/robot/point_prompts: the points are for the frame 'other_node'")
+    peer.publish("/robot/point_prompts", elsewhere)
+    peer.wait(lambda: peer.show(image_of(picture)) and peer.log.having(*said))
+    assert peer.received["~/point/mask"] == []
+    for _ in range(2):
+        peer.show(image_of(picture))
+        peer.until_health("ready")
+    assert len(peer.log.having("for the frame 'other_node'")) == 1
+    peer.publish("/robot/point_prompts", PointPrompts())
