@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,10 @@ TYPES_ONLY = {f"diception_ros.ros.{name}" for name in ("diagnostics", "inputs", 
 """What they import for the type checker alone; test/cli/test_bag.py runs them without ROS."""
 ROS_ONLY = {"rclpy", "launch", "launch_ros", "sensor_msgs", "std_msgs", "diagnostic_msgs"}
 ROS_ONLY |= {"geometry_msgs", "lifecycle_msgs", "builtin_interfaces", "vision_msgs", "cv_bridge"}
+
+MODULES = {"opencv-python-headless": "cv2", "pillow": "PIL", "PyYAML": "yaml"}
+MODULES |= {"rosbags-image": "rosbags", "scikit-image": "skimage"}
+"""What is imported under another name than pip's."""
 
 
 def modules():
@@ -78,6 +83,23 @@ def test_what_is_shared_needs_no_ros(module):
     names = set(imported(module.removeprefix("diception_ros.").replace(".", "/") + ".py"))
     assert not {name.split(".")[0] for name in names} & ROS_ONLY
     assert {name for name in names if name.startswith("diception_ros.ros.")} <= SHARED | TYPES_ONLY
+
+
+def test_what_pip_installs_is_what_is_imported():
+    """transformers reads T5's tokenizer with sentencepiece, which nothing here imports."""
+    lines = (ROOT.parent / "requirements.txt").read_text().splitlines()
+    asked = {re.split("[<>=]", line)[0] for line in lines if not line.startswith("#")}
+    found = {name.split(".")[0] for path in modules() for name in imported(path)}
+    for name in asked - {"sentencepiece"}:
+        assert MODULES.get(name, name) in found, f"{name} is in requirements.txt for nothing"
+
+
+def test_what_a_user_is_told_to_apt_install_rosdep_installs_before():
+    depends = re.findall(r"depend>(\w+)<", (ROOT.parent / "package.xml").read_text())
+    text = "".join((ROOT / path).read_text() for path in modules())
+    told = set(re.findall(r"ros-\$ROS_DISTRO-([a-z0-9-]*[a-z0-9])", text))
+    assert told >= {"cv-bridge", "vision-msgs"}
+    assert {name.replace("-", "_") for name in told} <= set(depends)
 
 
 def test_the_check_sees_the_rooms():
