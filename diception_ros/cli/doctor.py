@@ -42,19 +42,19 @@ ROS_OPTIONAL = (
     (
         "rclpy",
         "the node",
-        "source a ROS 2 install, or: make setup (ROS 2 wheels, no system ROS)",
+        "source a ROS 2 install, or make build in a checkout, then ./run diception",
     ),
     (
         "diception_ros.msg",
         "its message types",
-        "make build, then source install/setup.bash",
+        "colcon build, then source install/setup.bash; without a ROS as for rclpy",
     ),
     ("vision_msgs", "semantic/label_info", "apt install ros-$ROS_DISTRO-vision-msgs"),
     ("launch", "launch files", "without it: python -m diception_ros.ros.node"),
 )
 OTHER_OPTIONAL = (
     ("rosbags.rosbag2", "bags and the demo", "pip install rosbags rosbags-image"),
-    ("open3d", "viewing point clouds", "pip install open3d-cpu; nothing needs it"),
+    ("open3d", "filters of clouds (outliers, voxel)", "pip install open3d-cpu"),
 )
 CONVERSION = "image conversion"
 
