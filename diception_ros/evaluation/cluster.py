@@ -41,7 +41,7 @@ def find_ray() -> Any:
         import ray
     except ImportError as error:
         raise ValueError(
-            "--ray needs Ray, which is not installed: pip install 'diception_ros[ray]'"
+            "--ray needs Ray, which is not installed: pip install ray"
         ) from error
     return ray
 

@@ -179,5 +179,5 @@ def _import(name: str) -> Any:
         return importlib.import_module(f"pycocotools.{name}")
     except ImportError as error:
         raise ValueError(
-            "average precision needs pycocotools: pip install 'diception_ros[evaluate]'"
+            "average precision needs pycocotools: pip install pycocotools"
         ) from error
