@@ -24,7 +24,7 @@ from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from rosbags.typesys.store import Typestore
 
 from diception_ros.evaluation.offline.definitions import typestore
-from diception_ros.evaluation.offline.unfinished import log_of, salvaged
+from diception_ros.evaluation.offline.unfinished import has_log, salvaged
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -164,7 +164,7 @@ def opened(path: Path) -> Iterator[Bag]:
             yield Bag(path, [_open_ros1(path, stack)])
             return
         try:
-            if log_of(path).exists():
+            if has_log(path):
                 raise ValueError("its log is not in it yet")
             reader = Reader2(path)
             stack.enter_context(reader)

@@ -71,7 +71,7 @@ def _reader(file: Path, stack: ExitStack) -> Any:
     """An open reader; `stack` closes it. Raises what the reader raises."""
     kind = _storage(file)
     plain = _unpacked(file, stack) if file.suffix == PACKED else file
-    if log_of(plain).exists():
+    if has_log(plain):
         plain = _with_log(plain, stack)
     try:
         return _opened(kind(plain), stack)
@@ -102,11 +102,18 @@ def log_of(file: Path) -> Path:
     return file.with_name(f"{file.name}-wal")
 
 
+def has_log(file: Path) -> bool:
+    """Whether the log holds anything: an empty one is left where a bag was only looked at."""
+    log = log_of(file)
+    return log.is_file() and log.stat().st_size > 0
+
+
 def _with_log(file: Path, stack: ExitStack) -> Path:
     """A SQLite file with what its log holds beyond it, beside other temporary files: rosbags reads
     no log, and here nothing writes to a bag."""
-    folder = stack.enter_context(TemporaryDirectory())
-    whole, _ = (Path(shutil.copy(one, folder)) for one in (file, log_of(file)))
+    whole = Path(stack.enter_context(TemporaryDirectory())) / file.name
+    shutil.copyfile(file, whole)  # without its mode: a bag may be read-only
+    shutil.copyfile(log_of(file), log_of(whole))
     with closing(sqlite3.connect(whole)) as database:
         database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     return whole

@@ -20,6 +20,7 @@ from diception_ros.evaluation.offline.definitions import definition
 from diception_ros.evaluation.offline.mcap import McapFile, Topic
 from diception_ros.evaluation.offline.sources import decode, opened
 from diception_ros.evaluation.offline.summary import read_summary
+from diception_ros.evaluation.offline.unfinished import log_of
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -82,6 +83,34 @@ def test_sqlite_with_the_log_of_a_killed_recorder(tmp_path):
         assert [bytes(one.data) for one in found] == [picture(n).tobytes() for n in range(3)]
         assert reports == []
     assert (late / "bag.db3").read_bytes() == before
+
+
+def test_a_finished_file_beside_an_empty_log_is_read_where_it_lies(tmp_path, monkeypatch):
+    """As it is left where a bag in that mode was only looked at: no copy, which may be huge."""
+    path = write(tmp_path / "bag", camera_lines(Types(), 2), "sqlite3") / "bag.db3"
+    log_of(path).touch()
+    monkeypatch.setattr(shutil, "copyfile", None)
+    with opened(path) as bag:
+        assert bag.notes == ()
+        assert [reader.path for reader in bag._readers] == [path]
+
+
+def test_the_log_of_a_file_that_nobody_may_write_is_read(tmp_path):
+    path = write(tmp_path / "bag", camera_lines(Types(), 2), "sqlite3") / "bag.db3"
+    with opened(path) as bag:
+        before = bag.span
+    with closing(sqlite3.connect(path)) as database:
+        database.execute("PRAGMA journal_mode=WAL")
+        database.execute("UPDATE messages SET timestamp = timestamp + 1")
+        database.commit()
+        shutil.copytree(path.parent, tmp_path / "late")
+    path = tmp_path / "late/bag.db3"
+    for one in (path, log_of(path)):
+        one.chmod(0o444)
+    with opened(path) as bag:
+        (reader,) = bag._readers
+        assert reader.path.stat().st_mode & 0o200  # even if who runs this is never refused
+        assert bag.span == (before[0] + 1, before[1] + 1)
 
 
 def test_an_unfinished_file_is_read_up_to_a_chunk_that_a_power_cut_tore(tmp_path):
