@@ -24,8 +24,11 @@ COLUMNS = ("step", "seconds", "loss", "rate")
 @contextmanager
 def log_from(path: Path, step: int, columns: Sequence[str] = COLUMNS) -> Iterator[Any]:
     """The CSV from `step` on: rows of steps that a kill lost, and that come again, are dropped, and
-    what a full disk or a power cut left of a row."""
+    what a full disk or a power cut left of a row. One of other columns is kept as *.before.csv."""
     rows = [line.split(",") for line in path.read_text().splitlines()] if path.is_file() else []
+    if rows and rows[0] != list(columns):  # as of a validation with other tasks
+        path.replace(path.with_suffix(".before.csv"))
+        rows = []
     with path.open("w", newline="", buffering=1) as file:
         writer = csv.writer(file)
         writer.writerow(columns)

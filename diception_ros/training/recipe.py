@@ -60,10 +60,10 @@ class Size:
     stretch: bool = False
 
     def __post_init__(self) -> None:
-        if min(self.width, self.heads, self.layers) < 1 or self.width % (4 * self.heads):
+        if min(self.width, self.heads, self.layers) < 1 or self.width % math.lcm(4, self.heads):
             raise ValueError(
-                "network: expected layers and heads over 0 and a width that is a multiple of four "
-                f"times the heads, got width {self.width}, heads {self.heads}, layers {self.layers}"
+                "network: expected layers and heads over 0 and a width that is a multiple of 4 and "
+                f"of the heads, got width {self.width}, heads {self.heads}, layers {self.layers}"
             )
 
 

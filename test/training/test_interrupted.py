@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from diception_ros.training.data import Batch
+from diception_ros.training.progress import log_from
 from diception_ros.training.recipe import Phase, Recipe
 from diception_ros.training.train import Trainer, train
 
@@ -67,3 +68,13 @@ def test_a_checkpoint_of_which_a_part_is_missing_is_refused(recipe: MakeRecipe) 
     path.write_bytes(path.read_bytes()[:-1000])
     with pytest.raises(ValueError, match=r"last\.pt is damaged, remove it to begin anew"):
         train(recipe())
+
+
+def test_rows_of_other_columns_are_kept_aside(tmp_path: Path) -> None:
+    """As when a training goes on with a validation of other tasks."""
+    path = tmp_path / "metrics.csv"
+    for step, columns in ((1, ("step", "a")), (2, ("step", "a", "b")), (3, ("step", "a", "b"))):
+        with log_from(path, step, columns) as log:
+            log.writerow([step, *columns[1:]])
+    assert path.read_text().split() == ["step,a,b", "2,a,b", "3,a,b"]
+    assert (tmp_path / "metrics.before.csv").read_text().split() == ["step,a", "1,a"]

@@ -5,9 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from diception_ros.model import EMBEDDED_BUNDLE, read_bundle_info
+from diception_ros.model import EMBEDDED_BUNDLE, BundleInfo, read_bundle_info
 from diception_ros.tasks import TASKS
-from diception_ros.training.recipe import Phase, Recipe, read_recipe
+from diception_ros.training.data import load_autoencoder
+from diception_ros.training.network import build
+from diception_ros.training.recipe import Phase, Recipe, Size, read_recipe
 
 FOLDER = Path(__file__).parents[2] / "config"
 CONFIG = FOLDER / "train_cpu.yaml"
@@ -63,7 +65,8 @@ def test_the_decoders_recipe_is_read() -> None:
         ("canvas: 128", r"canvas: expected \[height, width\] in pixels, found 128"),
         ("canvas: [100, 128]", "canvas 100x128: height and width must be positive multiples of 16"),
         ("network: {widht: 256}", "network: unknown setting 'widht', expected width"),
-        ("network: {width: 250, heads: 4}", "a width that is a multiple of four times the heads"),
+        ("network: {width: 250, heads: 5}", "a multiple of 4 and of the heads, got"),
+        ("network: {width: 256, heads: 3}", "a multiple of 4 and of the heads, got"),
         ("live: true", "live: expected settings 'name: value', found True"),
         ("validation: null", "validate_every needs 'validation'"),
     ],
@@ -86,6 +89,13 @@ def test_a_number_without_a_point_is_a_number(tmp_path: Path) -> None:
     (tmp_path / "r.yaml").write_text("\n".join([*lines, "rate: 2e-5", "remember: null"]))
     found = read_recipe(tmp_path / "r.yaml")
     assert found.rate == 2e-5 and found.remember == Recipe.remember
+
+
+@pytest.mark.parametrize(("width", "heads"), [(240, 8), (252, 6), (180, 4)])
+def test_whatever_network_can_be_built_may_be_asked_for(width: int, heads: int) -> None:
+    size, vae = Size(width, heads, layers=1), load_autoencoder(EMBEDDED_BUNDLE / "vae")
+    made = build(vae, BundleInfo(name="made", canvas=(32, 32)), 0, size)
+    assert made.transformer.inner_dim == width
 
 
 def test_a_recipe_that_is_not_there_is_named(tmp_path: Path) -> None:
