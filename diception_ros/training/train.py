@@ -261,10 +261,12 @@ def _check_steps(trainer: Trainer) -> None:
 
 def batches_of(trainer: Trainer) -> Iterator[Batch]:
     """From the trainer's step on: of files, made ahead, or of scenes that the device renders."""
-    recipe, rank = trainer.recipe, trainer.accelerator.process_index
+    recipe, accelerator = trainer.recipe, trainer.accelerator
+    rank = accelerator.process_index
     first = trainer.step * recipe.accumulate
     if recipe.live:
-        return LiveBatches(recipe, trainer.accelerator.device, rank).from_number(first)
+        made = LiveBatches(recipe, accelerator.device, rank, accelerator.num_processes)
+        return made.from_number(first)
     return load_ahead(Batches(recipe, trainer.tasks, rank), first, recipe.workers)
 
 

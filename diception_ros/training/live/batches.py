@@ -28,10 +28,13 @@ Tensor = torch.Tensor
 
 class LiveBatches:
     """Batch after batch for a recipe with `live`, made on the device from frames that are rendered
-    as training goes on. Batch n of a process is a function of (seed, rank, n).
+    as training goes on. Batch n of a process is a function of (seed, rank, processes, n); each
+    process has scenes of its own.
     """
 
-    def __init__(self, recipe: Recipe, device: torch.device, rank: int = 0) -> None:
+    def __init__(
+        self, recipe: Recipe, device: torch.device, rank: int = 0, processes: int = 1
+    ) -> None:
         if recipe.live is None:
             raise ValueError("expected a recipe with 'live'")
         self.recipe, self.live, self.rank = recipe, recipe.live, rank
@@ -41,7 +44,7 @@ class LiveBatches:
         textures = torch.stack([*photos()]).to(device)
         self.caster = Caster(textures, side, compiled=device.type == "cuda")
         self.film = Film(torch.Generator(device))
-        self.chunks = chunks_ahead(kinds, self.live.workers)
+        self.chunks = chunks_ahead(kinds, self.live.workers, rank, processes)
 
     def from_number(self, first: int) -> Iterator[Batch]:
         """Batches from number `first` on."""

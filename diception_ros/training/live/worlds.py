@@ -98,15 +98,18 @@ def stack(packed: Sequence[Arrays]) -> Arrays:
     return {name: np.stack([one[name] for one in packed]) for name in packed[0]}
 
 
-def chunks_ahead(order: Sequence[str], workers: int) -> Iterator[tuple[str, Arrays]]:
-    """One chunk for every kind in `order`, in that order; each kind counts its own chunks. Made by
-    worker processes, at most four a worker ahead; by this process where workers is 0.
+def chunks_ahead(
+    order: Sequence[str], workers: int, rank: int = 0, processes: int = 1
+) -> Iterator[tuple[str, Arrays]]:
+    """One chunk for every kind in `order`, in that order; each kind counts its own chunks, of which
+    every so many processes has the one of its rank. Made by worker processes, at most four a worker
+    ahead; by this process where workers is 0.
     """
-    seen = dict.fromkeys(KINDS, 0)
+    seen = dict.fromkeys(KINDS, rank)
     jobs = []
     for kind in order:
         jobs.append((kind, seen[kind]))
-        seen[kind] += 1
+        seen[kind] += processes
     if not workers:
         yield from ((kind, pack_chunk(kind, number)) for kind, number in jobs)
         return

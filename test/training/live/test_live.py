@@ -219,6 +219,24 @@ def test_a_resumed_training_sees_the_frames_of_the_whole_one(
     torch.testing.assert_close(again[0].targets, whole[2].targets, rtol=0, atol=0)
 
 
+def test_processes_have_scenes_of_their_own(recipe: Callable[..., Recipe]) -> None:
+    """Two have the chunks that one has in turn, and a resumed training the same ones again."""
+    live = Live(frames=2 * CHUNK, first=2 * CHUNK, a_step=0, workers=0)
+    made = live_recipe(recipe, live=live, phases=(Phase(2, {"depth": 1.0}),))
+
+    def pool(*which: int) -> torch.Tensor:
+        batches = LiveBatches(made, torch.device("cpu"), *which)
+        list(batches.from_number(1))
+        return batches.pool.disparity.split(CHUNK)
+
+    alone, first, second = pool(), pool(0, 2), pool(1, 2)
+    torch.testing.assert_close(first[0], alone[0], rtol=0, atol=0)
+    torch.testing.assert_close(second[0], alone[1], rtol=0, atol=0)
+    shown = {chunk.numpy().tobytes() for chunk in (*first, *second)}
+    assert len(shown) == 4
+    assert shown == {chunk.numpy().tobytes() for chunk in (*pool(0, 2), *pool(1, 2))}
+
+
 def test_it_trains_and_goes_on(recipe: Callable[..., Recipe], tmp_path: Path) -> None:
     made = live_recipe(recipe, save_every=2)
     whole = train(made)
