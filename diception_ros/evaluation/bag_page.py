@@ -65,7 +65,7 @@ def write_bag_page(bag: Path, out: Path) -> tuple[Path, int]:
 
 def _shown(bag: Path, topics: set[str]) -> dict[tuple[str, int], int]:
     """The moments of the messages that are shown, by topic and stamp. Outputs have their image's
-    stamp; a topic that shares none, as another camera's, is shown by what is near."""
+    stamp; a topic that has none of the moments', as another camera's, is shown by what is near."""
     stamps = {topic: known for topic, known in read_stamps(bag, topics).items() if known}
     counts = Counter(stamp for known in stamps.values() for stamp in known)
     lone = {topic for topic, known in stamps.items() if all(counts[one] == 1 for one in known)}
@@ -73,7 +73,7 @@ def _shown(bag: Path, topics: set[str]) -> dict[tuple[str, int], int]:
         lone -= {max(stamps, key=lambda topic: len(stamps[topic]), default="")}
     moments = _richest({s: counts[s] for topic in stamps.keys() - lone for s in stamps[topic]})
     shown = {(topic, one): one for one in moments for topic in stamps if one in stamps[topic]}
-    for topic in lone:
+    for topic in (topic for topic in stamps if stamps[topic].isdisjoint(moments)):
         known = np.array(sorted(stamps[topic]))
         nearest = {one: int(known[np.abs(known - one).argmin()]) for one in moments}
         shown |= {(topic, s): one for one, s in nearest.items() if abs(s - one) <= NEAR}

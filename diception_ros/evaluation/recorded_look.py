@@ -16,8 +16,9 @@ from diception_ros.evaluation.judge import BROKEN
 from diception_ros.evaluation.pictures import Panels, draw, draw_point, draw_semantic
 from diception_ros.evaluation.protocols.presets import DepthPreset
 from diception_ros.evaluation.recorded_outputs import Outputs, Published
-from diception_ros.evaluation.recorded_truth import Truths, picture_of
+from diception_ros.evaluation.recorded_truth import Truths
 from diception_ros.evaluation.truths import object_under
+from diception_ros.evaluation.views import Picture, view_of
 
 
 class Look:
@@ -41,9 +42,9 @@ class Look:
                 elif item.topic in self._truths.wanted:
                     self._truths.add(item)
                 elif wanted and not item.topic.startswith(node):
-                    picture = picture_of(item.message)
-                    if picture is not None:
-                        self._pictures.setdefault(item.stamp, picture)
+                    view = view_of(item.topic, item.message, has_camera=False)
+                    if isinstance(view, Picture):
+                        self._pictures.setdefault(item.stamp, view.rgb)
             except BROKEN:
                 continue
 

@@ -194,21 +194,6 @@ def stamp_of(name: str) -> int | None:
     return int(seconds) * 10**9 + int(rest) if rest else int(seconds)
 
 
-def picture_of(message: Any) -> Array | None:
-    """RGB uint8 of an image or compressed image of 8 bits; None for anything else."""
-    if not hasattr(message, "encoding") and not hasattr(message, "format"):
-        return None
-    if getattr(message, "encoding", "") in (*MILLIMETRES, "32FC1", "32FC3"):
-        return None
-    from rosbags.image import message_to_cvimage
-
-    try:
-        bgr = message_to_cvimage(message, "bgr8")
-    except Exception:  # a decoder's own errors; there is just no picture to show then
-        return None
-    return np.ascontiguousarray(np.asarray(bgr)[..., ::-1]).astype(np.uint8)
-
-
 def nearest(stamps: Mapping[int, Any], stamp: int, slop: float) -> int | None:
     """The stamp nearest to another one (ns), None if it is farther than slop (s)."""
     away: Callable[[int], int] = lambda one: abs(one - stamp)  # noqa: E731

@@ -164,6 +164,21 @@ def test_the_frames_shown_carry_the_cameras_picture(judged):
     assert (level == (10 * index) % 255).all()
 
 
+def test_the_picture_is_a_cameras_whatever_its_rows_and_no_mask_of_others(tmp_path):
+    padded = np.full((SIZE[0], SIZE[1] * 3 + 4), 77, np.uint8)
+    padded[:, -4:] = 0
+    with Writer(tmp_path / "bag", version=9, storage_plugin=StoragePlugin.MCAP) as writer:
+        bag = Bag(writer)
+        bag.image("/other/entity/mask", np.ones(SIZE, np.uint8), "mono8", SECOND)
+        shape = {"height": SIZE[0], "width": SIZE[1], "step": padded.shape[1]}
+        layout = {"encoding": "rgb8", "is_bigendian": 0, "data": padded.reshape(-1)}
+        bag.add("/camera/image", "sensor_msgs/msg/Image", SECOND, **shape, **layout)
+        for topic in ("/diception/depth/image", "/depth/truth"):
+            bag.image(topic, TRUTH, "32FC1", SECOND)
+    _, shown = evaluate_bag(tmp_path / "bag", BagPlan(RULES, topics=("/depth/truth",)))
+    assert (shown[0].panels.pictures[0][1] == 77).all()
+
+
 def test_a_broken_image_is_named_and_the_rest_is_judged(judged):
     (skipped,) = judged[0].skipped
     assert skipped.name == "1.300000000"

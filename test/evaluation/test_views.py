@@ -137,6 +137,18 @@ def test_topics_that_share_no_stamps_are_shown_by_their_nearest(made, tmp_path):
     assert "/late/image" not in text
 
 
+def test_a_camera_with_fewer_outputs_than_another_is_shown_by_its_nearest(made, tmp_path):
+    items = []
+    for number in range(40):
+        for at, camera, outputs in ((0, "left", 4), (9_000_000, "right", 1)):
+            stamp = 33_000_000 * number + at
+            picture = made.image(stamp, np.zeros((6, 8), np.uint8), "mono8")
+            items.append((f"/{camera}/image", stamp, picture))
+            items += [(f"/{camera}/{n}/image_color", stamp, picture) for n in range(outputs)]
+    _, rows = page_of(made, tmp_path, items)
+    assert rows == [7] * 8
+
+
 def test_a_bag_without_pictures_has_no_page(moving_bag, tmp_path, capsys):
     bag = moving_bag(leave=["/diception/depth/image", "/camera/image"])
     assert run(["view", str(bag), "--html", str(tmp_path / "page")]) == 2
