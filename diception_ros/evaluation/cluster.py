@@ -40,9 +40,7 @@ def find_ray() -> Any:
     try:
         import ray
     except ImportError as error:
-        raise ValueError(
-            "--ray needs Ray, which is not installed: pip install ray"
-        ) from error
+        raise ValueError("--ray needs Ray, which is not installed: pip install ray") from error
     return ray
 
 

@@ -151,7 +151,10 @@ def _camera_arguments(plan: DemoPlan) -> list[str]:
 @contextmanager
 def _interrupted_by(*signals: signal.Signals) -> Iterator[None]:
     """What ends a job or a terminal ends us as Ctrl-C does: the others, in sessions of their own,
-    would go on for ever. One that is ignored (nohup) stays so."""
+    would go on for ever. One that is ignored (nohup) stays so; only a main thread gets any."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
     before = {number: signal.getsignal(number) for number in signals}
     heeded = {number: how for number, how in before.items() if how != signal.SIG_IGN}
     for number in heeded:

@@ -20,9 +20,7 @@ from diception_ros.evaluation.workers import Here, Workers
 
 RANKS = ("best", "median", "worst")
 
-NO_PRECISION = (
-    "AP and AR are missing: they need pycocotools (pip install pycocotools)."
-)
+NO_PRECISION = "AP and AR are missing: they need pycocotools (pip install pycocotools)."
 
 Progress = Callable[[int, int], None]
 

@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """The orchestration, with stand-ins for the three processes: no ROS needed."""
 
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -60,6 +62,16 @@ def test_events_become_what_was_shown(stand_ins):
     seen = []
     assert run_demo(plan, lambda event: seen.append(event["event"])) == [Shown(1, 5, "paced")]
     assert seen == ["ready", "frame", "done"]
+
+
+def test_it_runs_in_any_thread_and_leaves_signals_as_they_were(stand_ins):
+    plan = stand_ins(CAMERA.format(events=[FRAME, {"event": "done"}]))
+    before, shown = signal.getsignal(signal.SIGTERM), [Shown(1, 5, "paced")]
+    assert run_demo(plan, lambda event: None) == shown
+    assert signal.getsignal(signal.SIGTERM) == before
+    shutil.rmtree(plan.bag)
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(run_demo, plan, lambda event: None).result() == shown
 
 
 def test_a_node_that_dies_is_named_with_its_last_words(stand_ins):

@@ -28,7 +28,8 @@ def manifest_of(path: Path) -> Path | None:
     found = [p for p in sorted(path.glob("*.y*ml")) if "images:" in p.read_text(errors="replace")]
     if len(found) > 1:
         raise ValueError(
-            f"{path} holds the manifests {' and '.join(one.name for one in found)}: name one"
+            f"{path} holds the manifests {' and '.join(one.name for one in found)}: name one, "
+            "or the --form of what else is there"
         )
     return found[0] if found else None
 

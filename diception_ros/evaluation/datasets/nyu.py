@@ -92,9 +92,7 @@ def open_hdf5(file: Path) -> Any:
     try:
         import h5py
     except ImportError as error:
-        raise ValueError(
-            f"{file.name} needs h5py: pip install 'diception_ros[evaluate]'"
-        ) from error
+        raise ValueError(f"{file.name} needs h5py: pip install h5py") from error
     try:
         return h5py.File(file, "r")
     except OSError as error:

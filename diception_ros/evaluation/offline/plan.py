@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -92,6 +93,9 @@ class Plan:
             raise ValueError(f"--node must be a full name like /robot/diception, got '{self.node}'")
         if not 0 <= self.batch <= 256:
             raise ValueError(f"--batch must be within 0 and 256, got {self.batch}")
+        for option, seconds in (("from", self.start), ("to", self.stop)):
+            if seconds is not None and not math.isfinite(seconds):
+                raise ValueError(f"--{option} must be a number of seconds, got {seconds}")
         same = [bag for bag in self.bags if bag.resolve() == self.out.resolve()]
         if same:
             raise ValueError(f"--out {self.out} is one of the bags to read: choose another name")

@@ -178,6 +178,4 @@ def _import(name: str) -> Any:
     try:
         return importlib.import_module(f"pycocotools.{name}")
     except ImportError as error:
-        raise ValueError(
-            "average precision needs pycocotools: pip install pycocotools"
-        ) from error
+        raise ValueError("average precision needs pycocotools: pip install pycocotools") from error

@@ -245,7 +245,7 @@ def test_an_address_where_nothing_answers(address, words):
 def test_without_ray_one_line_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     with (
-        pytest.raises(ValueError, match=r"pip install 'diception_ros\[ray\]'"),
+        pytest.raises(ValueError, match=r"pip install ray"),
         connected(Cluster(), Deadly),
     ):
         pass

@@ -96,5 +96,5 @@ def test_without_pycocotools_one_line_says_what_to_do(monkeypatch):
     monkeypatch.setattr(builtins, "__import__", without)
     monkeypatch.setattr(average_precision.importlib, "import_module", without)
     assert not average_precision.available()
-    with pytest.raises(ValueError, match=r"pip install 'diception_ros\[evaluate\]'"):
+    with pytest.raises(ValueError, match=r"pip install pycocotools"):
         encode(np.ones((2, 2), bool))
