@@ -28,6 +28,7 @@ from diception_ros.cli import (
 from diception_ros.cli.cluster import with_address
 
 USER_ERROR = 2
+STOPPED = 130
 INSTALLS = {
     "rosbags": "rosbags rosbags-image",
     "accelerate": "accelerate peft",
@@ -73,7 +74,7 @@ def options(
 def run(arguments: Sequence[str]) -> int:
     """Runs one command; the exit status. What a user did wrong is one line on stderr and 2."""
     try:
-        return int(app(with_address(arguments), prog_name="diception", standalone_mode=False) or 0)
+        status = app(with_address(arguments), prog_name="diception", standalone_mode=False) or 0
     except (typer.TyperException, ValueError, OSError) as error:
         if "--debug" in arguments:
             raise
@@ -85,8 +86,10 @@ def run(arguments: Sequence[str]) -> int:
         print(f"diception: {error}: {how_to_install(error.name or '')}", file=sys.stderr)
         return USER_ERROR
     except typer.Abort:
+        status = STOPPED
+    if status == STOPPED:  # what typer makes of Ctrl-C
         print("diception: stopped", file=sys.stderr)
-        return 130
+    return int(status)
 
 
 def how_to_install(module: str) -> str:
@@ -101,10 +104,10 @@ def how_to_install(module: str) -> str:
 def one_line(error: Exception) -> str:
     """What a user reads of an error. A bare `diception` is answered with the help, as it is."""
     text = error.format_message() if isinstance(error, typer.TyperException) else str(error)
-    if isinstance(error, FileExistsError | NotADirectoryError):
-        text = f"{error.filename}: expected a folder, found a file"
-    elif isinstance(error, OSError) and error.filename and error.strerror:
-        text = f"{error.filename}: {error.strerror}"
+    if isinstance(error, OSError) and error.filename and error.strerror:
+        of_folder = isinstance(error, FileExistsError | NotADirectoryError)
+        reason = "expected a folder, found a file" if of_folder else error.strerror
+        text = f"{error.filename}: {reason}"
     if type(error).__name__ == "NoArgsIsHelpError":
         return text
     return f"diception: {' '.join(text.split()) or type(error).__name__}"

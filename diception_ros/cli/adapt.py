@@ -58,7 +58,7 @@ def adapt(
     from diception_ros.model import Diception
     from diception_ros.training import adapt as training
 
-    console, path = Console(stderr=True), out or Path(f"{task}.safetensors")
+    console, path = Console(stderr=True, markup=False), out or Path(f"{task}.safetensors")
     row = training.new_task(task, kind, prompt)
     recipe = training.Adaptation(
         rank=rank,

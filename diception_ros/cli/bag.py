@@ -172,7 +172,7 @@ def _run(work: _Work, cluster: Cluster | None, resume: bool) -> Summary:
     from diception_ros.evaluation.offline.run import Run, load
 
     prompts = _prompts(work.points)
-    console = Console(stderr=True)
+    console = Console(stderr=True, markup=False)
     with _Screen(console) as screen:
         if cluster is not None:
             job = Job.of(work.plan, work.values, work.tasks, prompts)
@@ -207,7 +207,7 @@ class _Screen:
 
     def __init__(self, console: Console) -> None:
         columns = (
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
             _Rate(),

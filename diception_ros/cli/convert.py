@@ -42,7 +42,7 @@ def convert(
     from diception_ros.model.convert import convert as convert_checkpoint
 
     names = read_categories(categories)
-    console = Console(stderr=True)
+    console = Console(stderr=True, markup=False)
     convert_checkpoint(
         sd3,
         diception,
@@ -50,7 +50,7 @@ def convert(
         prompts=bundle_prompts(names),
         dtype=getattr(torch, dtype.value),
         point_order=point_order.value,
-        progress=lambda line: console.print(line, highlight=False),
+        progress=lambda line: console.print(line, highlight=False, soft_wrap=True),
     )
     print(f"bundle written to {out}: try  diception infer IMAGE --task depth --bundle {out}")
 

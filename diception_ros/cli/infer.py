@@ -59,12 +59,12 @@ def infer(
     requests = requests_for(task, tasks, settings)
     files = find_images(images)
     out.mkdir(parents=True, exist_ok=True)
-    console = Console(stderr=True)
+    console = Console(stderr=True, markup=False)
     engine = Engine.load(
         bundle or EMBEDDED_BUNDLE,
         EngineConfig(device=device, seed=seed),
         tasks,
-        progress=lambda line: console.print(line, style="dim", highlight=False),
+        progress=lambda line: console.print(line, style="dim", highlight=False, soft_wrap=True),
     )
     for request in requests.values():
         engine.check(request)

@@ -34,7 +34,8 @@ def find_images(paths: Sequence[Path]) -> list[Path]:
     found: list[Path] = []
     for path in paths:
         if path.is_dir():
-            inside = sorted(file for file in path.iterdir() if file.suffix.lower() in SUFFIXES)
+            files = (file for file in path.iterdir() if file.is_file())
+            inside = sorted(file for file in files if file.suffix.lower() in SUFFIXES)
             if not inside:
                 raise ValueError(f"{path} holds no image: expected {', '.join(SUFFIXES)} files")
             found += inside
@@ -61,7 +62,10 @@ def read_image(path: Path) -> npt.NDArray[np.uint8]:
     except cv2.error as error:  # of a header that claims too many pixels
         raise ValueError(f"{path}: OpenCV cannot read it: {error.err}") from error
     if image is None:
-        raise ValueError(f"{path}: not an image that OpenCV can read ({encoded.size} bytes)")
+        raise ValueError(
+            f"{path}: not an image that OpenCV can read ({encoded.size} bytes): "
+            "save it as PNG or JPEG"
+        )
     return np.ascontiguousarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB).astype(np.uint8))
 
 

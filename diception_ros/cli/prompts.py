@@ -21,6 +21,11 @@ def add(
     """Compute text embeddings once and store them in the bundle."""
     from diception_ros.model.convert import add_prompts
 
-    console = Console(stderr=True)
-    add_prompts(bundle, prompts, sd3, progress=lambda line: console.print(line, highlight=False))
+    console = Console(stderr=True, markup=False)
+    add_prompts(
+        bundle,
+        prompts,
+        sd3,
+        progress=lambda line: console.print(line, highlight=False, soft_wrap=True),
+    )
     print(f"{bundle} now knows {', '.join(repr(prompt) for prompt in prompts)}")

@@ -3,18 +3,23 @@
 
 from __future__ import annotations
 
+import io
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from recorded import CAMERA, Line, Types, camera_lines, messages, picture, read, stamp_of, write
+from rich.console import Console
 
 from diception_ros.cli import run
+from diception_ros.cli.bag import _Screen
 from diception_ros.cli.cluster import with_address
 
 DISPARITY = "/diception/disparity_relative/image"
@@ -42,6 +47,28 @@ def test_every_task_at_once(bundle, tmp_path, capsys):
     (labels,) = found["/diception/semantic/label_info"]
     assert [item.class_name for item in labels.class_map] == ["background", "chair"]
     assert set(np.unique(found["/diception/point/mask"][0].data)) <= {0, 255}
+
+
+def test_brackets_of_paths_are_no_markup(bundle, tmp_path, capsys):
+    shutil.copytree(bundle, path := tmp_path / "small[red]")
+    bag = write(tmp_path / "drive", camera_lines(Types(), 1))
+    out = ["--out", str(tmp_path / "out.mcap"), "--bundle", str(path), "--device", "cpu"]
+    assert run(["bag", str(bag), *out, "--task", "depth"]) == 0
+    assert "small[red]" in capsys.readouterr().err
+    console = Console(file=io.StringIO(), force_terminal=True, width=100)
+    with _Screen(console) as screen:
+        screen.progress(Path("drive[red].mcap"), 1, 2)
+    assert "drive[red].mcap" in console.file.getvalue()
+
+
+@pytest.mark.parametrize("option", ["--from", "--to"])
+@pytest.mark.parametrize("value", ["nan", "inf"])
+def test_a_time_that_is_none_is_one_line(bundle, tmp_path, capsys, option, value):
+    bag = write(tmp_path / "bag", camera_lines(Types(), 1))
+    out = ["--out", str(tmp_path / "out.mcap"), "--bundle", str(bundle), "--task", "depth"]
+    assert run(["bag", str(bag), *out, option, value]) == 2
+    said = f"diception: {option} must be a number of seconds, got {value}\n"
+    assert capsys.readouterr().err == said
 
 
 @pytest.mark.parametrize(("cores", "threads"), [(1, 1), (2, 2), (8, 7)])

@@ -1,8 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """The command line as a whole, and the commands that call one function."""
 
+import os
+import shutil
+import signal
 import subprocess
 import sys
+import time
+from contextlib import suppress
 
 import pytest
 import torch
@@ -52,7 +57,7 @@ BAGS = "pip install rosbags rosbags-image"
     [
         ("rosbags", ["bag", "info", "drive"], BAGS),
         ("rosbags", ["view", "drive", "--html", "page"], BAGS),
-        ("rosbags.image", ["export-cloud", "drive", "--out", "a.ply"], BAGS),
+        ("rosbags", ["export-cloud", "drive", "--out", "a.ply"], BAGS),
         ("peft", ["adapt", "pairs", "--task", "floor"], "pip install accelerate peft"),
         ("accelerate", ["train", "--config", "x"], "pip install accelerate peft"),
         ("rclpy", ["demo-publish"], "source a ROS 2 install"),
@@ -99,6 +104,13 @@ def test_convert_without_its_inputs_is_one_line(tmp_path, capsys):
     assert "is not an SD3-medium directory" in capsys.readouterr().err.splitlines()[-1]
 
 
+def test_convert_names_what_it_would_overwrite(tmp_path, capsys):
+    out = str(tmp_path)
+    assert run(["convert", "--sd3", "SD3", "--diception", "D.pth", "--out", out]) == 2
+    expected = f"diception: {out} exists: remove it or choose another --out\n"
+    assert capsys.readouterr().err == expected
+
+
 def test_default_prompts_are_every_task_and_category_and_the_empty_one():
     prompts = bundle_prompts(read_categories(None))
     assert prompts[0] == ""
@@ -121,3 +133,50 @@ def test_prompts_add_hands_over_what_it_was_given(monkeypatch, capsys):
     ((bundle, prompts, sd3),) = calls
     assert (str(bundle), list(prompts), str(sd3)) == ("B", ["[[image2semantic]] forklift"], "SD3")
     assert "now knows '[[image2semantic]] forklift'" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("convert", ["convert", "--sd3=SD3", "--diception=D.pth", "--out=B"]),
+        ("add_prompts", ["prompts", "add", "B", "[[image2depth]]", "--sd3=SD3"]),
+    ],
+)
+def test_brackets_of_what_is_being_done_are_no_markup(monkeypatch, capsys, name, arguments):
+    def said(*_, progress, **__):
+        progress("reading [/old] weights[red].pth")
+
+    monkeypatch.setattr(f"diception_ros.model.convert.{name}", said)
+    assert run(arguments) == 0
+    assert capsys.readouterr().err == "reading [/old] weights[red].pth\n"
+
+
+def test_brackets_of_a_bundles_path_are_no_markup(bundle, pictures, tmp_path, capsys):
+    shutil.copytree(bundle, path := tmp_path / "small[red]")
+    asked = ["--bundle", str(path), "--task", "depth", "--device", "cpu"]
+    assert run(["infer", str(pictures), "--out", str(tmp_path / "out"), *asked]) == 0
+    assert "small[red]" in capsys.readouterr().err
+
+
+CTRL_C = """
+import signal, sys
+from diception_ros.cli import run
+signal.signal(signal.SIGINT, signal.default_int_handler)
+sys.exit(run(sys.argv[1:]))
+"""
+
+
+def test_ctrl_c_is_one_line(tmp_path):
+    """While it reads a file that somebody else has not ended yet."""
+    os.mkfifo(pipe := tmp_path / "node.yaml")
+    asked = ["bag", "drive", "--out", "out.mcap", "--params", str(pipe)]
+    command = [sys.executable, "-c", CTRL_C, *asked]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        while process.poll() is None:
+            with suppress(OSError):  # until the other side opens it
+                os.open(pipe, os.O_WRONLY | os.O_NONBLOCK)
+                break
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=60)
+    assert (process.returncode, said) == (130, "diception: stopped\n")

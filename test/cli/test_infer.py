@@ -44,6 +44,12 @@ def test_every_task_leaves_a_picture_and_an_array(pictures, bundle, tmp_path, ca
     assert "2 of 2 images done" in capsys.readouterr().out
 
 
+def test_paths_are_said_whole_in_a_narrow_terminal(pictures, bundle, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "20")
+    assert infer(pictures / "a.png", bundle, tmp_path / "out", "--task", "depth") == 0
+    assert f"loading {bundle} on " in capsys.readouterr().err
+
+
 def test_the_seed_decides(pictures, bundle, tmp_path):
     found = []
     for i, seed in enumerate(("1", "1", "2")):

@@ -26,6 +26,7 @@ def test_bad_points_are_quoted(text):
 
 def test_folders_give_their_images_by_name(pictures):
     (pictures / "notes.txt").touch()
+    (pictures / "frames.png").mkdir()
     assert [path.name for path in find_images([pictures])] == ["a.png", "b.jpg"]
     assert find_images([pictures / "absent.png"]) == [pictures / "absent.png"]
 
@@ -54,7 +55,7 @@ def test_images_become_rgb(tmp_path):
 def test_what_is_no_image_is_named(tmp_path):
     (tmp_path / "text.png").write_text("no image")
     (tmp_path / "empty.png").touch()
-    with pytest.raises(ValueError, match=r"text\.png: not an image .*\(8 bytes\)"):
+    with pytest.raises(ValueError, match=r"text\.png: not an image .*\(8 bytes\): save it as"):
         read_image(tmp_path / "text.png")
     with pytest.raises(ValueError, match=r"empty\.png: not an image .*\(0 bytes\)"):
         read_image(tmp_path / "empty.png")
