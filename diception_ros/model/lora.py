@@ -94,7 +94,9 @@ class Adapter:
         try:
             with safe_open(path, framework="pt") as file:
                 card = (file.metadata() or {}).get("card")
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+                # Copies: a mapped file that is copied over, as after retraining, would take the
+                # process down.
+                tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
         except SafetensorError as error:
             raise ValueError(
                 f"adapter {path} is damaged or not a safetensors file: {error}"

@@ -154,6 +154,18 @@ def test_a_file_comes_back_with_its_card(model, tmp_path):
     Merging(model).check(found)
 
 
+def test_it_stays_as_it_was_read_when_the_file_is_written_over(model, tmp_path):
+    """In place, as cp and scp do."""
+    path, written = tmp_path / "crack.safetensors", adapter_of(model)
+    written.save(path)
+    found = Adapter.load(path)
+    with path.open("r+b") as file:
+        file.write(bytes(path.stat().st_size))
+    for name, pair in written.pairs.items():
+        assert all(map(torch.equal, pair, found.pairs[name]))
+    assert torch.equal(found.embeds, written.embeds)
+
+
 def test_it_knows_its_bundle_in_another_precision(model):
     adapter = adapter_of(model)
     for dtype in (torch.float16, torch.bfloat16):
