@@ -48,13 +48,20 @@ class Costs:
         self._scatter: dict[tuple[str, Canvas, int], float] = {}
         self._met: set[tuple[str, Canvas, int]] = set()
 
-    def learn(self, stages: Mapping[str, float], work: Mapping[str, int], canvas: Canvas) -> None:
-        """The first measurement of an amount is left out: it holds a capture, or what a CPU makes
-        on first use, and would give up for many calls what can be held."""
+    def learn(
+        self,
+        stages: Mapping[str, float],
+        work: Mapping[str, int],
+        canvas: Canvas,
+        captured: bool = False,
+    ) -> None:
+        """The first measurement of an amount is left out: it holds what a CPU makes on first use,
+        and would give up for many calls what can be held. So is that of a call that captured a
+        graph; the same amount may have several, as temporal starts have their own."""
         with self._lock:
             for stage, milliseconds in stages.items():
                 key = (stage, canvas, work[stage])
-                if key not in self._met:
+                if captured or key not in self._met:
                     self._met.add(key)
                     continue
                 self._fade(key, milliseconds)

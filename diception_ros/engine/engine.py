@@ -239,14 +239,16 @@ class Engine:
             plan = self._plan(jobs, options)
             first = self.config.seed if seed is None else seed
             samples = self._asking.samples(jobs, plan, options, first, streams)
+            captures = self._stages.captures
             generated = Arrival(())
             if jobs:
                 generated = self._passes.generate(
                     images, samples, plan.canvas, options.temporal, clock
                 )
             graph = self._stages.graphs and not self._stages.failure
+            captured = self._stages.captures > captures
         begun = images, requests, jobs, samples, plan, options
-        return Pending(*begun, generated, clock, self._costs, graph)
+        return Pending(*begun, generated, clock, self._costs, graph, captured)
 
     def close(self) -> None:
         """Frees the model and its graphs; the engine cannot be used afterwards."""

@@ -26,7 +26,7 @@ the GIL."""
 @dataclass(frozen=True)
 class Pending:
     """What `Engine.begin` has begun, about which images. jobs: the requests placed; samples: each
-    of them once per noise seed, as generated."""
+    of them once per noise seed, as generated. captured: it took the time of making graphs, too."""
 
     images: Sequence[npt.NDArray[np.uint8]]
     requests: Sequence[Sequence[Request]]
@@ -38,6 +38,7 @@ class Pending:
     clock: Clock
     costs: Costs
     graph: bool
+    captured: bool
 
     def outcome(self) -> Outcome:
         """Waits for the network and decodes its answers; once, by any thread, and without keeping
@@ -47,7 +48,8 @@ class Pending:
             results = self._results(colours[:: self.options.samples])
         if self.jobs:
             canvas = self.plan.canvas
-            self.costs.learn(clock.stages, work_of(self.samples, Plan(canvas)), canvas)
+            work = work_of(self.samples, Plan(canvas))
+            self.costs.learn(clock.stages, work, canvas, self.captured)
         deadline = self.options.deadline_ms
         return Outcome(
             results=results,

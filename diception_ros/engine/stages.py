@@ -47,6 +47,7 @@ class Stages:
         self.model, self.max_batch, self.compiled = model, max_batch, compiled
         self.graphs = graphs and model.device.type == "cuda"
         self.failure, self.pressure, self.uncompiled = "", "", ""
+        self.captures = 0  # so far, failed ones as well
         self._encode: TensorFunction = projection(model.vae) or model.encode_image
         self._pool = torch.cuda.graph_pool_handle() if self.graphs else None
         self._captured: dict[tuple[object, ...], TensorFunction] = {}
@@ -179,6 +180,7 @@ class Stages:
         # The shape is part of the key: another canvas is another graph.
         bucket = (*key, size, tuple(inputs[0].shape[1:]))
         if bucket not in self._captured:
+            self.captures += 1
             self._captured[bucket] = self._capture(bucket, function, padded)
         return self._captured[bucket](*padded)[:count]
 

@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 import pytest
 
-from diception_ros.engine import Engine, EngineConfig, Options
+from diception_ros.engine import Engine, EngineConfig, Options, stages
 from diception_ros.engine.deadline import Costs, Plan, choose, work_of
 from diception_ros.engine.jobs import Job, Settings
 from diception_ros.imaging import Canvas
@@ -95,6 +97,19 @@ def test_a_capture_gives_nothing_up():
         costs.learn(mean | {"denoise": mean["denoise"] + 2000.0 * first}, work, plan.canvas)
         plans.append(plan)
     assert set(plans) == {Plan(FULL)}
+
+
+def test_a_capture_of_an_amount_that_was_met_gives_nothing_up(tmp_path, monkeypatch):
+    """A temporal start has sigmas, and so a graph, of its own."""
+    bundle = make_random_bundle(tmp_path / "bundle")
+    engine = Engine.load(bundle, EngineConfig(device="cpu", graphs=False))
+    engine._stages.graphs = True
+    monkeypatch.setattr(stages, "capture", lambda function, *_: time.sleep(2) or function)
+    image, asked = np.zeros((64, 64, 3), np.uint8), [[Request("depth")]]
+    options = Options(temporal=0.2, deadline_ms=1500)
+    for _ in range(4):
+        found = engine.run([image], asked, options=options, streams=["front"])
+        assert found.canvas == (64, 64)
 
 
 @pytest.mark.parametrize(("scatter", "usual"), [(0.0, Plan(FULL)), (0.15, Plan(FULL, 2))])
