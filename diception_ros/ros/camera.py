@@ -94,14 +94,14 @@ def is_bent(info: Any, image_topic: str) -> bool:
 
 
 def misfit(info: Any, width: int, height: int) -> str:
-    """Why positions in images of this size will be wrong: their proportions are not those that the
+    """Why positions in images of this size may be wrong: their proportions are not those that the
     info describes, by more than a pixel of each side. "" where they are."""
     wide, high = described_size(info)
     if abs(width * high - height * wide) <= wide + high:
         return ""
     return (
-        f"describes images of {wide}x{high}, but they are {width}x{height}, so positions are "
-        "stretched; publish the info of this mode, with its region (roi)"
+        f"describes images of {wide}x{high}, but they are {width}x{height}, so positions are wrong "
+        "unless those were stretched to these; publish the info of this mode, with its region (roi)"
     )
 
 

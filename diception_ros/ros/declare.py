@@ -71,8 +71,15 @@ def read(node: Any, names: Collection[str], changes: Sequence[Any] = ()) -> Node
     return from_values(values)
 
 
-def answer(node: Any, names: Collection[str], changes: Sequence[Any], check: Check) -> Any:
-    """SetParametersResult for a change: all of it is checked as one, and refused with a reason."""
+def answer(
+    node: Any,
+    names: Collection[str],
+    changes: Sequence[Any],
+    check: Check,
+    renewed: Collection[str] = (),
+) -> Any:
+    """SetParametersResult for a change: all of it is checked as one, and refused with a reason.
+    renewed: names whose values mean something else than before, though they be the same."""
     for item in changes:
         if item.type_ == Parameter.Type.NOT_SET:
             return SetParametersResult(successful=False, reason=f"{item.name} cannot be unset")
@@ -80,7 +87,9 @@ def answer(node: Any, names: Collection[str], changes: Sequence[Any], check: Che
         item.name
         for item in ours(changes, names)
         if node.has_parameter(item.name)  # rclpy asks while a parameter is being declared, too
-        and _values_differ(node.get_parameter(item.name).value, item.value)
+        and (
+            item.name in renewed or _values_differ(node.get_parameter(item.name).value, item.value)
+        )
     }
     if not changed:
         return SetParametersResult(successful=True)

@@ -82,6 +82,7 @@ class Statistics:
         self._lock = threading.Lock()
         self._received: deque[float] = deque()
         self._answered: deque[tuple[float, float, float]] = deque()
+        self._idle: deque[float] = deque()
         self._counts: Counter[str] = Counter()
         self._reported = 0
         self._first: float | None = None
@@ -104,6 +105,8 @@ class Statistics:
     def idle(self) -> None:
         with self._lock:
             self._counts["idle"] += 1
+            self._idle.append(self._clock())
+            self._trim()
 
     def dropped(self, cause: str) -> None:
         assert cause in DROPS
@@ -130,7 +133,7 @@ class Statistics:
         """Rates in Hz, percentiles in ms over WINDOW seconds, counts since the start."""
         with self._lock:
             self._trim()
-            counts, received = dict(self._counts), len(self._received)
+            counts, received, idle = dict(self._counts), len(self._received), len(self._idle)
             elapsed = self._clock() - self._first if self._first is not None else WINDOW
             latencies = [item[1] for item in self._answered]
             ages = [item[2] for item in self._answered]
@@ -138,6 +141,7 @@ class Statistics:
         result: dict[str, float] = {
             "input rate (Hz)": received / span,
             "output rate (Hz)": len(latencies) / span,
+            "idle rate (Hz)": idle / span,
         }
         if latencies:
             result["latency p50 (ms)"] = float(np.percentile(latencies, 50))
@@ -150,8 +154,9 @@ class Statistics:
 
     def _trim(self) -> None:
         oldest = self._clock() - WINDOW
-        while self._received and self._received[0] < oldest:
-            self._received.popleft()
+        for times in (self._received, self._idle):
+            while times and times[0] < oldest:
+                times.popleft()
         while self._answered and self._answered[0][0] < oldest:
             self._answered.popleft()
 
@@ -168,11 +173,13 @@ class Health:
 def judge(
     state: str, cause: str, complaint: str, rates: Mapping[str, Any], target: float
 ) -> Health:
-    """Turns "ready" into "degraded" when there is a complaint or the output is too slow."""
+    """Turns "ready" into "degraded" when there is a complaint or the output is too slow. Images
+    that nobody asked anything of are not late."""
     if state == "ready" and complaint:
         return Health("degraded", complaint, rates)
     rate = rates["output rate (Hz)"]
-    if state == "ready" and rate < TARGET_SHARE * target and rates["received"]:
+    served = rate + rates["idle rate (Hz)"]
+    if state == "ready" and served < TARGET_SHARE * target and rates["received"]:
         return Health("degraded", f"output rate {rate:.2f} Hz, target_rate {target:g} Hz", rates)
     return Health(state, cause, rates)
 

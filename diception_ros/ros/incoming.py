@@ -23,7 +23,8 @@ class Incoming:
 class Prompts:
     """Points (x, y) in pixels of the input image, labels 1 inside, 0 outside. frame_id "" means
     any camera; header: as it came. place: of a click in space, metres in the header's frame, which
-    has its pixel only in a frame (see requests.seen). shared: others listen to the topic, too."""
+    has its pixel only in a frame (see requests.seen). shared: others listen to the topic, too, or
+    may: a click in space is for every camera that sees the place."""
 
     topic: str
     points: tuple[tuple[float, float], ...]

@@ -172,7 +172,7 @@ class Inputs:
         """RViz's Publish Point: metres, in whatever frame RViz shows."""
         topic = str(self._node.resolve_topic_name(f"{self._prefix}clicked_point"))
         place = float(message.point.x), float(message.point.y), float(message.point.z)
-        self.prompts = Prompts(topic, (), (1,), header=message.header, place=place)
+        self.prompts = Prompts(topic, (), (1,), header=message.header, place=place, shared=True)
 
 
 def info_topic(node: Any, image_topic: str, prefix: str = "") -> str:

@@ -33,6 +33,7 @@ RESERVED = {spec.name.partition(".")[0] for spec in specs(())} | {
 }
 """Names that a task of one's own cannot have: its parameters or topics would collide."""
 Load = Callable[[Callable[[str], None]], Engine]
+Stamp = tuple[int, int]
 ONE_ENGINE = threading.Lock()
 """Held by whoever loads one or frees it: a GPU with room for one may have none for two."""
 
@@ -40,13 +41,19 @@ ONE_ENGINE = threading.Lock()
 @dataclass(frozen=True)
 class Plan:
     """What a configure found, without reading the bundle's weights. tasks: all, those of the
-    adapters last; adapters: by the task that each brings."""
+    adapters last; adapters: by the task that each brings; stamps: of their files, by path."""
 
     bundle: Path
     info: BundleInfo
     prompts: tuple[str, ...]
     tasks: Mapping[str, Task]
     adapters: Mapping[str, Adapter] = field(default_factory=dict)
+    stamps: Mapping[str, Stamp | None] = field(default_factory=dict)
+
+    @property
+    def outdated(self) -> bool:
+        """Whether an adapter's file has been written again since it was read."""
+        return any(stamp_of(path) not in (None, before) for path, before in self.stamps.items())
 
     @property
     def own_tasks(self) -> dict[str, Task]:
@@ -75,9 +82,10 @@ def plan(parameters: NodeParameters) -> Plan:
 def with_adapters(found: Plan, paths: Sequence[str]) -> Plan:
     """The plan with these adapters instead of those it has. ValueError for a file that cannot be
     read or is no adapter, or a task whose name is taken."""
-    tasks, adapters = found.own_tasks, {}
+    tasks, adapters, stamps = found.own_tasks, {}, {}
     for path in paths:
         try:
+            stamps[path] = stamp_of(path)
             adapter = Adapter.load(expanded(path))
         except OSError as error:
             raise ValueError(f"adapters: {path} cannot be read: {error}") from error
@@ -85,7 +93,16 @@ def with_adapters(found: Plan, paths: Sequence[str]) -> Plan:
         if task.name in RESERVED or task.name in tasks:
             raise ValueError(f"adapters: {path}: the name '{task.name}' is taken")
         tasks[task.name], adapters[task.name] = task, adapter
-    return replace(found, tasks=tasks, adapters=adapters)
+    return replace(found, tasks=tasks, adapters=adapters, stamps=stamps)
+
+
+def stamp_of(path: str) -> Stamp | None:
+    """When a file was written, in ns, and its bytes; None where there is none."""
+    try:
+        found = expanded(path).stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size
 
 
 def task_table(parameters: NodeParameters) -> dict[str, Task]:

@@ -190,7 +190,8 @@ class DiceptionNode(LifecycleNode):  # type: ignore[misc]  # rclpy is not typed
         return declare.declare(self, wanted)
 
     def _check_change(self, changes: Sequence[Any]) -> Any:
-        return declare.answer(self, self._declared, changes, self._check_parameters)
+        renewed = ["adapters"] if self._session and self._session.plan.outdated else []
+        return declare.answer(self, self._declared, changes, self._check_parameters, renewed)
 
     def _check_parameters(self, new: NodeParameters, changed: set[str]) -> None:
         """ValueError refuses the change."""
@@ -218,9 +219,8 @@ class DiceptionNode(LifecycleNode):  # type: ignore[misc]  # rclpy is not typed
         session = self._session
         if session is None or not declare.ours(changes, self._declared):
             return
-        named = {item.name for item in changes}
         adapters = declare.read(self, self._declared).adapters
-        if "adapters" in named and adapters != session.settings.adapters:
+        if any(item.name == "adapters" for item in changes) and session.renews(adapters):
             self._change_adapters(session, adapters)
         try:
             session.apply(session.plan.resolve(declare.read(self, self._declared)))

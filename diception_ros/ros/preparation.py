@@ -200,8 +200,7 @@ class Preparation:
         self._notice_format(incoming, (width, height))
         size = parameters.output.size(width, height)
         if size != (width, height):
-            shrinks = size[0] < width
-            how = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+            how = cv2.INTER_AREA if size[0] < width else cv2.INTER_LINEAR
             rgb = np.asarray(cv2.resize(rgb, size, interpolation=how), np.uint8)
         inputs = self._context.inputs
         references, prompts = tuple(inputs.references), inputs.prompts
@@ -251,10 +250,13 @@ class Preparation:
             return frame
         info = context.inputs.camera_infos.find(frame.header)
         try:
-            return replace(frame, prompts=seen(prompts, frame, info, context.find_pose))
+            found = seen(prompts, frame, info, context.find_pose)
         except ValueError as error:
             context.complain(prompts.topic, str(error))
             return replace(frame, prompts=None)
+        if found is None:
+            self._left_out(prompts, f"the place is not in view of '{frame.header.frame_id}'")
+        return replace(frame, prompts=found)
 
     def _possible(self, wanted: Sequence[Output], frame: Frame) -> list[Output]:
         """Without a camera there are no metres: nothing is computed for metric topics alone."""
@@ -263,36 +265,36 @@ class Preparation:
     def _requests(
         self, tasks: Sequence[str], frame: Frame, parameters: NodeParameters
     ) -> list[Placed]:
-        context = self._context
-        table = [context.engine.tasks[task] for task in tasks]
-        found, prompts = requests_for(table, parameters), frame.prompts
+        known, prompts = self._context.engine.tasks, frame.prompts
         kept = []
-        for item in found:
-            if not context.engine.tasks[item.request.task].takes_points:
+        for item in requests_for([known[task] for task in tasks], parameters):
+            if not known[item.request.task].takes_points:
                 kept.append(item)
             elif prompts is not None and self._is_meant(prompts, frame.header.frame_id):
                 try:
                     kept.append(pointed(item, prompts, frame))
                 except ValueError as error:
-                    context.complain(prompts.topic, str(error))
+                    self._context.complain(prompts.topic, str(error))
         return kept
 
     def _is_meant(self, prompts: Prompts, frame_id: str) -> bool:
         """Whether the points are for this camera; on its own topic it is a mistake if not. One that
-        serves several cameras says by the frame which of them is meant, those of other nodes, too:
-        that is no fault, and said once."""
+        serves several cameras, or nodes, says by the frame which of them is meant."""
         if prompts.meant_for(frame_id):
             return True
         own = self._context.publishers.name("").removeprefix("~")  # /front/, / of the only camera
-        if own not in prompts.topic or prompts is self._passed_over:
-            return False
-        text = (
-            f"the points are for the frame '{prompts.frame_id}', but the images come in "
-            f"'{frame_id}': give them that frame_id, or none, where this camera is meant"
-        )
-        if prompts.shared:
-            self._passed_over = prompts
-            self._context.say(f"{prompts.topic}: {text}")
-        else:
-            self._context.complain(prompts.topic, text)
+        if own in prompts.topic:
+            self._left_out(
+                prompts,
+                f"the points are for the frame '{prompts.frame_id}', but the images come in "
+                f"'{frame_id}': give them that frame_id, or none, where this camera is meant",
+            )
         return False
+
+    def _left_out(self, prompts: Prompts, why: str) -> None:
+        """A fault, and complained of, unless others take these points: then it is said once."""
+        if not prompts.shared:
+            self._context.complain(prompts.topic, why)
+        elif prompts is not self._passed_over:
+            self._passed_over = prompts
+            self._context.say(f"{prompts.topic}: {why}")

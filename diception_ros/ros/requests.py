@@ -42,10 +42,10 @@ def requests_for(tasks: Sequence[Task], parameters: NodeParameters) -> list[Plac
     return found
 
 
-def seen(prompts: Prompts, frame: Frame, info: Any, find_pose: FindPose) -> Prompts:
+def seen(prompts: Prompts, frame: Frame, info: Any, find_pose: FindPose) -> Prompts | None:
     """Prompts with a place -> with the pixel at which the frame's camera sees it now, however the
-    camera has moved since the click. info: CameraInfo, None where none has come.
-    ValueError without one, without the transform, and for a place that is not before the camera."""
+    camera has moved since the click; None where it is not in view. info: CameraInfo, None where
+    none has come. ValueError without one, and without the transform."""
     assert prompts.place is not None
     if info is None:
         raise ValueError("a click in space needs the camera info, and none has come")
@@ -54,12 +54,12 @@ def seen(prompts: Prompts, frame: Frame, info: Any, find_pose: FindPose) -> Prom
     if source != target:
         place = transform(place, find_pose(target, source, frame.header.stamp))
     x, y, z = (float(value) for value in place[0])
-    if not z > 0:
-        raise ValueError(f"the place clicked is not before the camera: z is {z:.3f} m in {target}")
     camera = intrinsics(info, *frame.input_size)
-    return replace(
-        prompts, points=((camera.fx * x / z + camera.cx, camera.fy * y / z + camera.cy),)
-    )
+    if not z > 0:
+        return None
+    column, row = camera.fx * x / z + camera.cx, camera.fy * y / z + camera.cy
+    inside = 0 <= column < camera.width and 0 <= row < camera.height
+    return replace(prompts, points=((column, row),)) if inside else None
 
 
 def pointed(placed: Placed, prompts: Prompts, frame: Frame) -> Placed:

@@ -62,6 +62,10 @@ class Session:
     def settings(self) -> NodeParameters:
         return self._in_force.parameters
 
+    def renews(self, adapters: Sequence[str]) -> bool:
+        """Whether these are others than those in force, or their files are."""
+        return adapters != self.settings.adapters or self.plan.outdated
+
     def planned(self, adapters: Sequence[str]) -> Plan:
         """The plan with these adapters. ValueError for one that cannot be, and before there is an
         engine to say so."""

@@ -72,6 +72,25 @@ def test_it_can_come_again(without, crack, image_of, picture):
         assert without.set(adapters=[""]) == ""
 
 
+def test_a_file_that_was_written_again_is_read_when_it_is_set_again(
+    without, model, image_of, picture, tmp_path
+):
+    path, topics = tmp_path / "crack.safetensors", {"~/crack/image_color": Image}
+    adapter_of(model).save(path)
+    assert without.set(adapters=[str(path)]) == ""
+    before = without.ask(image_of(picture), topics)["~/crack/image_color"].data
+    path.write_text("rubbish")
+    assert "is damaged or not a safetensors file" in without.set(adapters=[str(path)])
+    assert without.ask(image_of(picture), topics)["~/crack/image_color"].data == before
+    adapter_of(model, seed=1).save(path)
+    assert without.set(adapters=[str(path)]) == ""
+    without.ask(
+        image_of(picture), topics, until=lambda found: found["~/crack/image_color"].data != before
+    )
+    path.unlink()
+    assert without.set(adapters=[str(path)]) == ""  # its weights are in place
+
+
 def test_an_adapter_is_offered_beside_chosen_tasks(without, crack, image_of, picture):
     assert without.set(adapters=[crack], tasks=["depth"]) == ""
     assert without.ask(image_of(picture), {**DISPARITY, "~/crack/mask": Image})

@@ -67,15 +67,19 @@ def test_rates_and_percentiles(clock):
         statistics.received()
         if i % 2 == 0:
             statistics.answered(latency_ms=100.0 + i, age_ms=7.0)
+        if i % 5 == 0:
+            statistics.idle()
     found = statistics.snapshot()
     assert found["input rate (Hz)"] == pytest.approx(10, rel=0.1)
     assert found["output rate (Hz)"] == pytest.approx(5, rel=0.1)
+    assert found["idle rate (Hz)"] == pytest.approx(2, rel=0.1)
     assert found["latency p50 (ms)"] == pytest.approx(124)
     assert found["latency p95 (ms)"] > 140
     assert found["age at publish p95 (ms)"] == 7.0
     assert (found["received"], found["answered"]) == (50, 25)
     clock.now = 100.0
     assert statistics.snapshot()["input rate (Hz)"] == 0
+    assert statistics.snapshot()["idle rate (Hz)"] == 0
     assert statistics.snapshot()["received"] == 50
 
 
@@ -93,7 +97,7 @@ def test_drops_are_counted_by_cause_and_since_the_last_report(clock):
     assert found["idle"] == 1
 
 
-RATES = {"output rate (Hz)": 4.0, "received": 10.0}
+RATES = {"output rate (Hz)": 4.0, "idle rate (Hz)": 0.0, "received": 10.0}
 
 
 @pytest.mark.parametrize(
@@ -113,8 +117,13 @@ def test_ready_becomes_degraded(state, complaint, target, wanted):
 
 
 def test_a_camera_that_never_spoke_is_not_too_slow():
-    rates = {"output rate (Hz)": 0.0, "received": 0.0}
+    rates = RATES | {"output rate (Hz)": 0.0, "received": 0.0}
     assert judge("ready", "", "", rates, 10.0).state == "ready"
+
+
+@pytest.mark.parametrize(("idle", "state"), [(10.0, "ready"), (6.0, "ready"), (2.0, "degraded")])
+def test_a_node_that_nobody_asks_is_not_too_slow(idle, state):
+    assert judge("ready", "", "", RATES | {"idle rate (Hz)": idle}, 10.0).state == state
 
 
 def test_the_message_says_it_all():

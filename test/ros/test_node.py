@@ -149,7 +149,7 @@ def test_the_resolution_may_change_in_mid_stream(peer, image_of, info):
         assert found.k[0] == pytest.approx(30.0 * width / 32)
         assert found.p[5] == pytest.approx(30.0 * height / 24)
     peer.wait(lambda: peer.log.having("images changed from"))
-    stretched = "describes images of 32x24, but they are 20x40, so positions are stretched"
+    stretched = "describes images of 32x24, but they are 20x40, so positions are wrong unless"
     peer.wait(lambda: peer.log.having("/robot/camera/camera_info", stretched))
 
 
@@ -597,6 +597,7 @@ def test_diagnostics_tell_the_whole_state(peer, image_of, picture):
         "input rate (Hz)",
         "output rate (Hz)",
         "target rate (Hz)",
+        "idle rate (Hz)",
         "latency p50 (ms)",
         "latency p95 (ms)",
         "age at publish p95 (ms)",
