@@ -83,6 +83,9 @@ class BundleInfo:
             raise ValueError(f"prompts must be one of {PROMPT_KINDS}, got '{self.prompts}'")
         if self.positions not in POSITIONS:
             raise ValueError(f"positions must be one of {POSITIONS}, got '{self.positions}'")
+        for name, tasks in (("defaults", self.defaults), ("refine", self.refine)):
+            if not isinstance(tasks, Mapping):
+                raise ValueError(f"{name}: expected entries by task, or leave it out; got {tasks}")
         for task, values in self.defaults.items():
             if not set(values) <= {"steps", "guidance"}:
                 raise ValueError(f"defaults of '{task}': expected steps, guidance, got {values}")
@@ -127,7 +130,7 @@ def read_parts(bundle: Path, dtype: torch.dtype) -> dict[str, Any]:
     point_state = read_safetensors(bundle / "point_embedder.safetensors")
     points = PointEmbedder.from_state(point_state)
     load_strict(points, point_state, "point_embedder.safetensors", dtype)
-    points.positional_encoding_gaussian_matrix = point_state[GAUSSIAN].float()
+    points.positional_encoding_gaussian_matrix = point_state[GAUSSIAN]
     return {
         "transformer": read_module(bundle / "transformer", SD3Transformer2DModel, dtype),
         "vae": read_module(bundle / "vae", autoencoder_class(bundle / "vae"), dtype),

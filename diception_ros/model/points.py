@@ -29,10 +29,13 @@ class PointEmbedder(nn.Module):
 
     def forward(self, points: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """points (B, 5, 2) in 0..1 in the bundle's axis order, labels (B, 5), 1 inside and
-        0 outside or unused -> (B, 5, width). Positions are float32 whatever the weights are: in
-        bfloat16 a point moves by up to 1/500 of the image."""
-        matrix = self.positional_encoding_gaussian_matrix.float()
-        angles = 2 * math.pi * ((2 * points.float() - 1) @ matrix)
+        0 outside or unused -> (B, 5, width). Positions are as exact as the matrix, whatever the
+        weights are: in bfloat16 a point moves by up to 1/500 of the image."""
+        matrix = self.positional_encoding_gaussian_matrix
+        offsets = (2 * points.to(matrix.dtype) - 1).float()
+        # No product of matrices: autocast would round the points as they train.
+        turns = (offsets.unsqueeze(-1) * matrix.float()).sum(dim=-2)
+        angles = 2 * math.pi * turns.to(matrix.dtype)
         waves = torch.cat([angles.sin(), angles.cos()], dim=-1)
         tokens = self.point_embedder(waves.to(self.seg_embeddings.weight.dtype))
         inside = (labels == 1).unsqueeze(-1)

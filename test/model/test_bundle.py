@@ -51,6 +51,9 @@ def test_points_are_exact_however_coarse_the_weights_are(bundle):
     expected, found = (one.point_tokens(points, labels, 1280)[:, 0] for one in (fine, coarse))
     assert len(found.unique(dim=0)) == 1280
     torch.testing.assert_close(found.float(), expected, atol=0.03, rtol=0)
+    with torch.autocast("cpu", torch.bfloat16):  # as they train
+        trained = fine.point_tokens(points, labels, 1280)[:, 0]
+    assert len(trained.unique(dim=0)) == 1280
     save_bundle(coarse, bundle.with_name("again"))
     again = Diception.load(bundle.with_name("again")).point_embedder
     assert torch.equal(
@@ -148,6 +151,8 @@ def test_a_damaged_index_is_named(bundle, text):
     [
         ("name: [a\ncanvas:", "while parsing a flow sequence"),
         ("", "expected a name, a canvas and more, found None"),
+        ("{name: a, canvas: [64, 64], refine: }", "refine: expected entries by task, or leave it"),
+        ("{name: a, canvas: [64, 64], defaults: 3}", "defaults: expected entries by task"),
     ],
 )
 def test_a_card_that_is_none_is_named(bundle, text, message):
