@@ -47,6 +47,8 @@ SD3_PARTS = (
     "tokenizer_2",
     "tokenizer_3",
 )
+VOCABULARIES = ("tokenizer.json", "vocab.json", "spiece.model")
+"""One of these makes a tokenizer: without any transformers makes one up that knows no word."""
 LICENCE = (
     "DICEPTION weights: BSD-2-Clause for academic use, commercial use by asking the authors; "
     "base model: Stability AI's licence for Stable Diffusion 3 Medium"
@@ -115,6 +117,13 @@ def add_prompts(
 
 def check_sd3(sd3: Path, parts: Sequence[str]) -> None:
     missing = [part for part in parts if not (sd3 / part).is_dir()]
+    missing += [
+        f"one of {', '.join(VOCABULARIES)} in {part}"
+        for part in parts
+        if part.startswith("tokenizer")
+        and part not in missing
+        and not any((sd3 / part / name).is_file() for name in VOCABULARIES)
+    ]
     if missing:
         raise ValueError(
             f"{sd3} is not an SD3-medium directory in diffusers' layout: "

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch.nn import functional
 
 from diception_ros.model.prompts import PromptBank
@@ -57,7 +58,7 @@ def _clip_states(
     from transformers import CLIPTextModelWithProjection, CLIPTokenizer
 
     tokenizer = CLIPTokenizer.from_pretrained(sd3 / tokenizer_name)
-    encoder = CLIPTextModelWithProjection.from_pretrained(sd3 / encoder_name, dtype=dtype).eval()
+    encoder = _load(CLIPTextModelWithProjection, sd3 / encoder_name, dtype)
 
     def run(ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         output = encoder(ids, output_hidden_states=True)
@@ -79,9 +80,16 @@ def _t5_states(
     from transformers import T5EncoderModel, T5TokenizerFast
 
     tokenizer = T5TokenizerFast.from_pretrained(sd3 / tokenizer_name)
-    encoder = T5EncoderModel.from_pretrained(sd3 / encoder_name, dtype=dtype).eval()
+    encoder = _load(T5EncoderModel, sd3 / encoder_name, dtype)
     ids = _tokens(tokenizer, prompts, T5_TOKENS)
     return torch.cat(_batches(lambda batch: encoder(batch)[0], ids))
+
+
+def _load(kind: Any, folder: Path, dtype: torch.dtype) -> Any:
+    try:
+        return kind.from_pretrained(folder, dtype=dtype).eval()
+    except SafetensorError as error:  # such as a git-lfs pointer in the place of its file
+        raise ValueError(f"{folder}: damaged weights, get them again: {error}") from error
 
 
 def _tokens(tokenizer: Any, prompts: Sequence[str], length: int) -> torch.Tensor:

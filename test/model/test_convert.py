@@ -157,6 +157,24 @@ def test_pickled_code_is_never_run(sources, tmp_path, capsys):
     assert "code ran" not in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("part", ["tokenizer", "tokenizer_2", "tokenizer_3"])
+def test_a_tokenizer_without_its_vocabulary_is_named(sources, tmp_path, part):
+    sd3 = shutil.copytree(sources[0], tmp_path / "sd3")
+    for path in (sd3 / part).iterdir():
+        if path.name != "tokenizer_config.json":
+            path.unlink()
+    with pytest.raises(ValueError, match=f"missing one of tokenizer.json, .* in {part}$"):
+        convert(sd3, sources[1], tmp_path / "bundle", prompts=PROMPTS)
+
+
+@pytest.mark.parametrize("part", ["text_encoder", "text_encoder_3"])
+def test_weights_that_git_lfs_did_not_fetch_are_named(sources, tmp_path, part):
+    sd3 = shutil.copytree(sources[0], tmp_path / "sd3")
+    (sd3 / part / "model.safetensors").write_text("version https://git-lfs.github.com/spec/v1")
+    with pytest.raises(ValueError, match=f"{part}: damaged weights, get them again"):
+        convert(sd3, sources[1], tmp_path / "bundle", prompts=PROMPTS)
+
+
 def test_long_prompts_are_refused(sources, bundle):
     with pytest.raises(ValueError, match="tokens, at most 77 fit"):
         add_prompts(bundle, ["[[image2semantic]] " + "forklift " * 30], sources[0])
