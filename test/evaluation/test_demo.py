@@ -119,8 +119,11 @@ pathlib.Path(__file__).with_suffix(".pid").write_text(str(__import__("os").getpi
 time.sleep(60)
 """
 PARENT = """
-import pathlib, sys
+import pathlib, signal, sys
 from diception_ros.evaluation import demo
+for number in (signal.SIGTERM, signal.SIGHUP):  # ignored where the tests run behind nohup
+    signal.signal(number, signal.SIG_DFL)
+signal.signal(signal.SIGINT, signal.default_int_handler)  # or in a shell's background
 demo.PUBLISHER, demo.NODE, demo.RECORDER = ("stand_in_" + n for n in ("camera", "node", "recorder"))
 demo.run_demo(demo.DemoPlan(out=pathlib.Path(sys.argv[1])), lambda event: None)
 """
