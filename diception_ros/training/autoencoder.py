@@ -19,7 +19,7 @@ from torch.nn import functional
 
 from diception_ros.model.precision import autocast
 from diception_ros.tasks import TASKS
-from diception_ros.training.cache import SHARD, load, unpack
+from diception_ros.training.cache import SHARD, load, shards_of, unpack
 from diception_ros.training.targets import NAMED, make_example
 
 SIZE = 64
@@ -99,7 +99,7 @@ def crop(image: Image, rng: np.random.Generator) -> Image:
 def pictures(folder: Path, rng: np.random.Generator, frames: int) -> dict[str, list[Image]]:
     """Rendered frames as the network will see them: {"image": [...], task: [...]} uint8 RGB."""
     found: dict[str, list[Image]] = {name: [] for name in ("image", *SHARES)}
-    paths = rng.permutation(sorted(folder.glob("*[0-9].npz")))
+    paths = rng.permutation(shards_of(folder))
     if not len(paths):
         raise ValueError(f"no shards in {folder}: render some with 'diception scenes render'")
     for path in paths[: max(frames // SHARD, 1)]:

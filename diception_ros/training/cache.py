@@ -70,6 +70,18 @@ def unpack(shard: dict[str, np.ndarray], row: int) -> Frame:
     )
 
 
+def shards_of(folder: Path) -> list[Path]:
+    """The folder's shards by their seeds; none that is being written."""
+    return sorted(folder.glob("*[0-9].npz"))
+
+
+def frame_size(path: Path) -> tuple[int, int]:
+    """(height, width) of a shard's frames; of its arrays only one is read."""
+    with np.load(path) as shard:
+        height, width = shard["rgb"].shape[1:3]
+    return height, width
+
+
 def load(path: Path) -> dict[str, np.ndarray]:
     with np.load(path) as shard:
         return {name: shard[name] for name in shard.files}
@@ -109,8 +121,7 @@ def fill(folder: Path, first: int, count: int, size: int) -> str:
 
 
 def check_size(path: Path, size: int) -> None:
-    with np.load(path) as shard:  # of its arrays only this one is read
-        height, width = shard["rgb"].shape[1:3]
+    height, width = frame_size(path)
     if (height, width) != (size, size):
         raise ValueError(
             f"{path} holds frames of {width}x{height}, not {size}x{size}: choose another folder, "

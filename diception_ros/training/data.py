@@ -18,6 +18,7 @@ from diception_ros.imaging import Canvas
 from diception_ros.model import Diception, PromptBank
 from diception_ros.model.autoencoder import projection
 from diception_ros.tasks import TASKS, Instances, Keypoints, Mask, Task
+from diception_ros.training.cache import frame_size, shards_of
 from diception_ros.training.images import Folder
 from diception_ros.training.objective import Encoded
 from diception_ros.training.pool import Pool
@@ -98,11 +99,10 @@ def open_source(path: Path, recipe: Recipe, tasks: Mapping[str, Task]) -> Source
 
 def check_shards(folder: Path, canvas: tuple[int, int]) -> None:
     """ValueError for a folder without any, and for scenes of another size than the canvas."""
-    shards = sorted(folder.glob("*[0-9].npz"))
+    shards = shards_of(folder)
     if not shards:
         raise ValueError(f"no shards in {folder}: render some with 'diception scenes render'")
-    with np.load(shards[0]) as shard:
-        height, width = shard["rgb"].shape[1:3]
+    height, width = frame_size(shards[0])
     if (height, width) != canvas:
         raise ValueError(
             f"{folder}: scenes of {height}x{width}, but the recipe's canvas is {canvas[0]}x"

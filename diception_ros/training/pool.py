@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from diception_ros.tasks import TASKS
-from diception_ros.training.cache import load, unpack
+from diception_ros.training.cache import load, shards_of, unpack
 from diception_ros.training.scenes import CATEGORIES, Frame
 from diception_ros.training.scenes.photo import harsh
 from diception_ros.training.targets import COPY, NAMED, SPOT, Example, least_area, make_example
@@ -39,7 +39,7 @@ class Pool:
         self.posed: list[Place] = []
         self.filled: list[Place] = []
         self.by_category: dict[str, list[Place]] = defaultdict(list)
-        for path in sorted(folder.glob("*[0-9].npz"))[:most]:
+        for path in shards_of(folder)[:most]:
             self.add(load(path))
 
     @property

@@ -1,15 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from diception_ros.model import EMBEDDED_BUNDLE
 from diception_ros.training import cache
+from diception_ros.training.data import Batch
 from diception_ros.training.recipe import Phase, Recipe, Size
 from diception_ros.training.scenes import make_frame
+from diception_ros.training.train import Trainer, train
 
 SIZE = 32
 VAE = EMBEDDED_BUNDLE / "vae"
@@ -48,3 +51,23 @@ def recipe(scenes: Path, tmp_path: Path) -> Callable[..., Recipe]:
         return Recipe(**{**settings, **changes})
 
     return make
+
+
+@pytest.fixture
+def train_until(monkeypatch: pytest.MonkeyPatch) -> Callable[[Recipe, int], None]:
+    """Trains a recipe and is killed after so many steps."""
+
+    def killed(recipe: Recipe, last: int) -> None:
+        step = Trainer.train_step
+
+        def heeded(trainer: Trainer, batches: Iterator[Batch]) -> torch.Tensor:
+            if trainer.step == last:
+                raise KeyboardInterrupt
+            return step(trainer, batches)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(Trainer, "train_step", heeded)
+            with pytest.raises(KeyboardInterrupt):
+                train(recipe)
+
+    return killed

@@ -4,16 +4,14 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import torch
 
-from diception_ros.training.data import Batch
 from diception_ros.training.progress import log_from
 from diception_ros.training.recipe import Phase, Recipe
-from diception_ros.training.train import Trainer, train
+from diception_ros.training.train import train
 
 from .test_train import losses
 
@@ -21,22 +19,13 @@ MakeRecipe = Callable[..., Recipe]
 
 
 def test_a_resumed_training_has_one_row_for_every_validation_and_step(
-    recipe: MakeRecipe, scenes: Path, monkeypatch: pytest.MonkeyPatch
+    recipe: MakeRecipe, scenes: Path, train_until: Callable[[Recipe, int], None]
 ) -> None:
     """It is killed after the fourth step and goes on from the third; what a power cut may leave at
     the end of a log is no row."""
     checked = {"validation": scenes, "validate_every": 2, "save_every": 3}
-    made, step = recipe(phases=(Phase(6, {"depth": 1.0}),), **checked), Trainer.train_step
-
-    def four_steps(trainer: Trainer, batches: Iterator[Batch]) -> torch.Tensor:
-        if trainer.step == 4:
-            raise KeyboardInterrupt
-        return step(trainer, batches)
-
-    with monkeypatch.context() as patched:
-        patched.setattr(Trainer, "train_step", four_steps)
-        with pytest.raises(KeyboardInterrupt):
-            train(made)
+    made = recipe(phases=(Phase(6, {"depth": 1.0}),), **checked)
+    train_until(made, 4)
     for rest in ("1", "\n\0\0"):
         with (made.out / "log.csv").open("a") as file:
             file.write(rest)

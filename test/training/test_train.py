@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
@@ -26,7 +26,7 @@ from diception_ros.model import Diception, read_bundle_info
 from diception_ros.model.transformer import velocity
 from diception_ros.tasks import TASKS
 from diception_ros.training.cache import fill
-from diception_ros.training.data import Batch, Batches
+from diception_ros.training.data import Batches
 from diception_ros.training.export import Notes, export, export_files
 from diception_ros.training.network import align_streams, split_tokens, stretch_positions
 from diception_ros.training.recipe import Phase, Recipe, Size
@@ -183,21 +183,12 @@ def test_two_processes_train_one_model(recipe: MakeRecipe, tmp_path: Path, machi
 
 
 def test_a_row_of_the_log_is_the_mean_of_all_its_steps_after_a_kill_too(
-    recipe: MakeRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    recipe: MakeRecipe, tmp_path: Path, train_until: Callable[[Recipe, int], None]
 ) -> None:
     settings = {"log_every": 4, "save_every": 3, "phases": (Phase(4, {"depth": 1.0}),)}
     train(recipe(out=tmp_path / "whole", **settings))
-    killed, step = recipe(out=tmp_path / "killed", **settings), Trainer.train_step
-
-    def three_steps(trainer: Trainer, batches: Iterator[Batch]) -> torch.Tensor:
-        if trainer.step == 3:
-            raise KeyboardInterrupt
-        return step(trainer, batches)
-
-    with monkeypatch.context() as patched:
-        patched.setattr(Trainer, "train_step", three_steps)
-        with pytest.raises(KeyboardInterrupt):
-            train(killed)
+    killed = recipe(out=tmp_path / "killed", **settings)
+    train_until(killed, 3)
     train(killed)
     assert len(losses(tmp_path / "whole")) == 1
     np.testing.assert_allclose(losses(killed.out), losses(tmp_path / "whole"), rtol=1e-4)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from diception_ros.training.cache import HELD_OUT, PLAIN, load, unpack
+from diception_ros.training.cache import HELD_OUT, PLAIN, load, shards_of, unpack
 from diception_ros.training.scenes import Frame, known_instances, sample_world
 
 
@@ -17,7 +17,7 @@ def read_scenes(folder: Path, count: int, held_out: bool) -> tuple[list[Frame], 
     (HELD_OUT and above) or of training only. ValueError if there is none.
     """
     frames, seeds = [], []
-    for path in sorted(folder.glob("*[0-9].npz")):
+    for path in shards_of(folder):
         first = int(path.stem)
         if (first >= HELD_OUT) == held_out and len(frames) < count:
             shard = load(path)
